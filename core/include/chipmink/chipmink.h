@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * chipmink.h - the public interface of libchipmink, a structure-aware delta object store.
+ *
+ * Conventions
+ *   - Functions return 0 or a negative errno. After a failure cm_error_message() gives, for the calling thread, one
+ *     sentence that says what failed, where, and what to do next.
+ *   - Handles are opaque. A function that returns one in an out-parameter gives the caller a reference, to be given back
+ *     with the matching _close, _unref or _free. Every _close/_unref/_free accepts NULL.
+ *   - Strings are UTF-8 and NUL-terminated. Sizes are bytes, times nanoseconds since the Unix epoch.
+ *   - Handles may be used from any thread. Functions marked [blocks] read or write the store or wait for workers.
+ *   - Nothing here knows Python or FUSE, and nothing here runs stored code.
+ */
+#ifndef CHIPMINK_CHIPMINK_H
+#define CHIPMINK_CHIPMINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define CM_API __attribute__((visibility("default")))
+#define CM_MUST_USE __attribute__((warn_unused_result))
+#else
+#define CM_API
+#define CM_MUST_USE
+#endif
+
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
+
+/* The sentence of the last failed call on this thread; "" before any. Valid until the next failing call on the thread. */
+CM_API const char *cm_error_message(void);
+
+/* ---- ids --------------------------------------------------------------------------------------------------------- */
+
+/* SHA-256 of an object's content: its name in every store. */
+typedef struct cm_id {
+    uint8_t bytes[32];
+} cm_id;
+
+enum { CM_ID_HEX = 64 };
+
+CM_API void cm_id_hex(const cm_id *id, char hex[CM_ID_HEX + 1]);
+/* -EINVAL unless `hex` is exactly 64 lower-case hexadecimal digits. */
+CM_API CM_MUST_USE int cm_id_parse(const char *hex, cm_id *id);
+CM_API bool cm_id_equal(const cm_id *a, const cm_id *b);
+
+/* ---- stores ------------------------------------------------------------------------------------------------------ */
+
+typedef struct cm_store cm_store; /* reference counted: checkpoints, links and saves keep their store open */
+
+enum cm_open_flags {
+    CM_OPEN_READ = 0,       /* beside a writing process; sees its commits after cm_store_refresh */
+    CM_OPEN_WRITE = 1 << 0, /* the one writing process; -EBUSY names the holder */
+    CM_OPEN_CREATE = 1 << 1 /* with CM_OPEN_WRITE: make the store (0700) when there is none */
+};
+
+/* $CHIPMINK_STORE or ~/.chipmink, absolute; the caller frees it. */
+CM_API CM_MUST_USE int cm_store_default_path(char **path);
+/* [blocks] -ENOENT: no store there; -EBUSY: another writer; -EPROTONOSUPPORT: made by a newer version. */
+CM_API CM_MUST_USE int cm_store_open(const char *path, unsigned flags, cm_store **store);
+/* [blocks] A checkpoint directory (of a mount, or a copy of one) as a read-only store of that one checkpoint. */
+CM_API CM_MUST_USE int cm_store_open_snapshot(const char *directory, cm_store **store);
+CM_API cm_store *cm_store_ref(cm_store *store);
+CM_API void cm_store_unref(cm_store *store);
+CM_API const char *cm_store_path(const cm_store *store);
+CM_API bool cm_store_writable(const cm_store *store);
+/* [blocks] A reader catches up with the writer. For writers and snapshots it does nothing. */
+CM_API CM_MUST_USE int cm_store_refresh(cm_store *store);
+
+typedef struct cm_store_stat {
+    uint64_t objects;      /* distinct objects */
+    uint64_t raw_bytes;    /* their content */
+    uint64_t stored_bytes; /* their records, compressed */
+    uint64_t disk_bytes;   /* the store directory */
+    uint64_t sessions;
+    uint64_t checkpoints;
+} cm_store_stat;
+
+/* [blocks] Walks the whole object index. */
+CM_API CM_MUST_USE int cm_store_statistics(cm_store *store, cm_store_stat *stat);
+
+/* ---- objects: the immutable, content-addressed records ---------------------------------------------------------------- */
+
+enum cm_kind {
+    CM_KIND_POD = 1,        /* relocatable piece of pickle */
+    CM_KIND_CHUNK = 2,      /* bytes of a buffer */
+    CM_KIND_TREE = 3,       /* list of ids of chunks or trees: inner node of a buffer */
+    CM_KIND_MAP = 4,        /* node of a sorted map (variables, pages) */
+    CM_KIND_CHECKPOINT = 5, /* one saved state */
+};
+
+typedef struct cm_object_info {
+    uint8_t kind;    /* enum cm_kind; 0: no such object */
+    uint64_t size;   /* content */
+    uint64_t stored; /* record on disk */
+} cm_object_info;
+
+CM_API const char *cm_kind_name(unsigned kind); /* "pod", "chunk", ... */
+/* [blocks] -ENOENT: no such object. */
+CM_API CM_MUST_USE int cm_object_stat(cm_store *store, const cm_id *id, cm_object_info *info);
+/* [blocks] The verified content; the caller frees *data. -EILSEQ: the record is damaged. */
+CM_API CM_MUST_USE int cm_object_read(cm_store *store, const cm_id *id, void **data, size_t *size);
+/* A non-zero return of a visitor stops the walk and is returned. */
+typedef int (*cm_object_visitor)(void *arg, const cm_id *id, const cm_object_info *info);
+/* [blocks] All objects whose id begins with the first `bits` bits of `prefix` (prefix may be NULL when bits is 0), by id. */
+CM_API CM_MUST_USE int cm_object_list(cm_store *store, const cm_id *prefix, unsigned bits, cm_object_visitor visit,
+                                      void *arg);
+
+/* ---- sessions and refs ------------------------------------------------------------------------------------------- */
+
+enum cm_ref_kind { CM_REF_BRANCH = 'b', CM_REF_TAG = 't' };
+
+typedef struct cm_session_info {
+    uint64_t last_number; /* the newest checkpoint's number; numbers run from 1 */
+    uint64_t head_number; /* the checkpoint the next save descends from; 0: none */
+    char *branch;         /* the branch the next save moves; NULL: detached, the next save makes a branch */
+} cm_session_info;
+
+typedef int (*cm_name_visitor)(void *arg, const char *name, uint64_t number);
+
+/* [blocks] Names in byte order; `number` is the last checkpoint's. */
+CM_API CM_MUST_USE int cm_session_list(cm_store *store, cm_name_visitor visit, void *arg);
+/* [blocks] -ENOENT: no such session. Free with cm_session_info_clear. */
+CM_API CM_MUST_USE int cm_session_get(cm_store *store, const char *session, cm_session_info *info);
+CM_API void cm_session_info_clear(cm_session_info *info);
+/* [blocks] The branches or tags of a session, with the numbers of their checkpoints. */
+CM_API CM_MUST_USE int cm_ref_list(cm_store *store, const char *session, enum cm_ref_kind kind, cm_name_visitor visit,
+                                   void *arg);
+/* [blocks] Make or move a branch or tag. Names: no '/', no control characters, not all digits, not "head". */
+CM_API CM_MUST_USE int cm_ref_set(cm_store *store, const char *session, enum cm_ref_kind kind, const char *name,
+                                  uint64_t number);
+/* [blocks] Put the head on a branch (branch non-NULL) or on a checkpoint number (then detached unless a branch's tip). */
+CM_API CM_MUST_USE int cm_head_set(cm_store *store, const char *session, const char *branch, uint64_t number);
+
+/* ---- checkpoints ------------------------------------------------------------------------------------------------- */
+
+typedef struct cm_checkpoint cm_checkpoint; /* immutable, reference counted */
+
+/* Where a variable's object is: the pod, its page in the virtual memo space, and the object's memo index in the pod. */
+typedef struct cm_address {
+    cm_id pod;
+    uint64_t page;
+    uint32_t index; /* CM_INDEX_ROOT: what the pod itself evaluates to */
+} cm_address;
+
+#define CM_INDEX_ROOT UINT32_MAX
+
+typedef struct cm_variable {
+    const char *name;
+    const char *type;     /* "pandas.core.frame.DataFrame" */
+    const char *summary;  /* one or more lines: shape, preview */
+    uint64_t rank;        /* place in the namespace */
+    uint64_t size;        /* of the linked pickle, vars/<name>.pkl */
+    uint64_t stored;      /* bytes on disk of the pods and chunks it consists of, each counted once */
+    uint64_t pods;        /* pods it consists of */
+    uint64_t changed;     /* number of the checkpoint it last changed in */
+    int64_t changed_time; /* and the time of that */
+    cm_address root;
+    cm_id content; /* equal if and only if the variable's linked pickle is equal */
+} cm_variable;
+
+typedef struct cm_save_stats {
+    uint64_t logical_bytes; /* of all variables' pickles, shared content counted once */
+    uint64_t bytes_written; /* records newly written for this checkpoint */
+    uint64_t pods;          /* pods the checkpoint consists of */
+    uint64_t pods_new;      /* of these, not in the store before */
+    uint64_t walk_ns;       /* taking the namespace apart (the caller's thread) */
+    uint64_t write_ns;      /* from then until the checkpoint was durable */
+} cm_save_stats;
+
+/* [blocks] `revision`: NULL or "" or "head"; a number; a branch; a tag; an id or a unique prefix of >= 8 digits. */
+CM_API CM_MUST_USE int cm_checkpoint_open(cm_store *store, const char *session, const char *revision,
+                                          cm_checkpoint **checkpoint);
+/* [blocks] "SESSION" or "SESSION@REVISION". */
+CM_API CM_MUST_USE int cm_checkpoint_open_address(cm_store *store, const char *address, cm_checkpoint **checkpoint);
+CM_API CM_MUST_USE int cm_checkpoint_open_number(cm_store *store, const char *session, uint64_t number,
+                                                 cm_checkpoint **checkpoint);
+CM_API CM_MUST_USE int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **checkpoint);
+CM_API cm_checkpoint *cm_checkpoint_ref(cm_checkpoint *checkpoint);
+CM_API void cm_checkpoint_unref(cm_checkpoint *checkpoint);
+
+CM_API cm_store *cm_checkpoint_store(const cm_checkpoint *checkpoint); /* borrowed */
+CM_API const cm_id *cm_checkpoint_id(const cm_checkpoint *checkpoint);
+CM_API const char *cm_checkpoint_session(const cm_checkpoint *checkpoint);
+CM_API uint64_t cm_checkpoint_number(const cm_checkpoint *checkpoint);
+CM_API int64_t cm_checkpoint_time(const cm_checkpoint *checkpoint);
+CM_API const char *cm_checkpoint_message(const cm_checkpoint *checkpoint); /* NULL: none */
+CM_API const char *cm_checkpoint_code(const cm_checkpoint *checkpoint);    /* NULL: none */
+CM_API const cm_save_stats *cm_checkpoint_stats(const cm_checkpoint *checkpoint);
+CM_API size_t cm_checkpoint_parent_count(const cm_checkpoint *checkpoint);
+CM_API const cm_id *cm_checkpoint_parent(const cm_checkpoint *checkpoint, size_t i);
+CM_API uint64_t cm_checkpoint_parent_number(const cm_checkpoint *checkpoint, size_t i);
+CM_API size_t cm_checkpoint_unsaved_count(const cm_checkpoint *checkpoint);
+CM_API const char *cm_checkpoint_unsaved_name(const cm_checkpoint *checkpoint, size_t i);
+CM_API const char *cm_checkpoint_unsaved_reason(const cm_checkpoint *checkpoint, size_t i);
+CM_API size_t cm_checkpoint_variable_count(const cm_checkpoint *checkpoint);
+/* [blocks the first time] All variables by name in byte order; the array lives as long as the checkpoint. */
+CM_API CM_MUST_USE int cm_checkpoint_variables(cm_checkpoint *checkpoint, const cm_variable **variables, size_t *count);
+/* [blocks] -ENOENT: no such variable in it. */
+CM_API CM_MUST_USE int cm_checkpoint_variable(cm_checkpoint *checkpoint, const char *name, const cm_variable **variable);
+/* [blocks] Everything the checkpoint consists of, each object once: its own record, maps, pods, trees, chunks. */
+CM_API CM_MUST_USE int cm_checkpoint_objects(cm_checkpoint *checkpoint, cm_object_visitor visit, void *arg);
+
+enum cm_change { CM_ADDED = 'A', CM_REMOVED = 'R', CM_CHANGED = 'C' };
+/* `before` is NULL for CM_ADDED, `after` for CM_REMOVED. */
+typedef int (*cm_diff_visitor)(void *arg, enum cm_change change, const cm_variable *before, const cm_variable *after);
+/* [blocks] By name. `before` may be NULL (everything added). */
+CM_API CM_MUST_USE int cm_checkpoint_diff(cm_checkpoint *before, cm_checkpoint *after, cm_diff_visitor visit, void *arg);
+
+/* ---- linking: pods back into one pickle stream ----------------------------------------------------------------------- */
+
+typedef struct cm_link cm_link;
+
+enum cm_link_flags {
+    CM_LINK_NAMESPACE = 1 << 0, /* a dict of the named variables (of all, with count 0), in namespace order */
+    CM_LINK_BUFFERS = 1 << 1,   /* buffers out of band: NEXT_BUFFER in the stream, bytes by cm_link_buffer_read */
+};
+
+/*
+ * [blocks] Plans the stream of the named variables: time and memory linear in the pods linked; buffers are not read.
+ * Without CM_LINK_NAMESPACE exactly one name. The stream is a complete pickle, protocol 5.
+ */
+CM_API CM_MUST_USE int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
+                                    cm_link **link);
+CM_API void cm_link_close(cm_link *link);
+CM_API uint64_t cm_link_size(const cm_link *link);
+/* [blocks] Reads up to `size` bytes at `offset`; *done is short only at the end. Touches the pods and chunks concerned. */
+CM_API CM_MUST_USE int cm_link_read(cm_link *link, uint64_t offset, void *buffer, size_t size, size_t *done);
+CM_API size_t cm_link_buffer_count(const cm_link *link);
+CM_API uint64_t cm_link_buffer_size(const cm_link *link, size_t i);
+CM_API bool cm_link_buffer_readonly(const cm_link *link, size_t i);
+/* [blocks] The whole buffer `i` into memory of cm_link_buffer_size(i) bytes, on several threads when it is large. */
+CM_API CM_MUST_USE int cm_link_buffer_read(cm_link *link, size_t i, void *memory);
+/* Bytes of memory the plan holds, for caches that bound themselves. */
+CM_API size_t cm_link_memory(const cm_link *link);
+
+/* ---- verify ------------------------------------------------------------------------------------------------------ */
+
+typedef struct cm_verify_report {
+    uint64_t sessions, checkpoints, variables, objects, bytes, damaged;
+} cm_verify_report;
+
+/* One damaged thing: where ("analysis@12 df, pod ab12..."), what is wrong. Either visitor may be NULL. */
+typedef int (*cm_damage_visitor)(void *arg, const char *where, const char *what);
+typedef int (*cm_progress_visitor)(void *arg, uint64_t done, uint64_t total);
+/* [blocks] Re-reads everything reachable from the refs and checks content ids and structure. -EILSEQ: damage found. */
+CM_API CM_MUST_USE int cm_verify(cm_store *store, cm_damage_visitor damage, cm_progress_visitor progress, void *arg,
+                                 cm_verify_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save.h - writing a checkpoint: pods are built as relocatable pieces of pickle and handed to the store.
+ *
+ *     cm_save_begin -> for each variable: cm_save_variable_begin -> pods -> cm_save_variable_end (or _cancel)
+ *                   -> cm_save_commit -> cm_save_wait ... 0 -> cm_save_checkpoint -> cm_save_free
+ *
+ * One thread builds. cm_save_pod_finish hands the pod to the store's workers, which hash, compress and write it while
+ * the next pods are built. Pods are finished children first: every child of a pod before the pod itself.
+ *
+ * A pod's body is ordinary pickle opcodes (protocol 5, no PROTO, FRAME or STOP) that push exactly one value; a fragment's
+ * body takes the container on top of the stack and adds a run of elements to it (MARK ... APPENDS, SETITEMS, ADDITEMS).
+ * Memo indices in it are local, assigned by MEMOIZE from 0. What stands between the opcodes is recorded beside them:
+ * children (spliced in), externals (objects in other pods), local gets (relocated), buffers and payloads (bytes kept
+ * out of the body).
+ *
+ * Opcodes that name memo indices other than those written by the functions here must not be used (PUT, GET families).
+ */
+#ifndef CHIPMINK_SAVE_H
+#define CHIPMINK_SAVE_H
+
+#include <chipmink/chipmink.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cm_save cm_save;
+typedef struct cm_pod cm_pod;
+
+enum cm_pod_kind { CM_POD_OBJECT = 0, CM_POD_FRAGMENT = 1 };
+
+/*
+ * The body under construction, open for speed: writers append at `cursor`, below `limit`. Everything else of a pod is
+ * private. Lives inside cm_pod; get it with cm_pod_body.
+ */
+typedef struct cm_body {
+    uint8_t *start, *cursor, *limit;
+    uint32_t memo_count; /* objects memoized so far: the next MEMOIZE gets this local index */
+    int error;           /* sticky: -ENOMEM or -E2BIG; checked by cm_save_pod_finish */
+} cm_body;
+
+/*
+ * [blocks while another thread saves to this store] Starts a save on the head of `session`, which need not exist.
+ * -EROFS: the store is open for reading only; -EPERM: opened by the parent of a fork.
+ */
+CM_API CM_MUST_USE int cm_save_begin(cm_store *store, const char *session, cm_save **save);
+
+/* Everything built until _end or _cancel belongs to the variable. After _cancel its pods are as if never built. */
+CM_API CM_MUST_USE int cm_save_variable_begin(cm_save *save, const char *name);
+/*
+ * The variable is the object at local memo `index` of `pod` (CM_INDEX_ROOT: the pod's own value); the pod may belong to
+ * an earlier variable. `type` and `summary` are copied.
+ */
+CM_API CM_MUST_USE int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const char *type,
+                                            const char *summary);
+CM_API void cm_save_variable_cancel(cm_save *save);
+/* Lists a variable as not saved, with the reason. */
+CM_API CM_MUST_USE int cm_save_unsaved(cm_save *save, const char *name, const char *reason);
+
+/*
+ * A new pod. Its page follows from its place: the variable's name for the first (parent NULL), the parent's page and the
+ * number of pods made below that parent so far for the others. NULL: out of memory.
+ * The pod lives as long as the save (its body until it is finished).
+ */
+CM_API cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind);
+/*
+ * `root` is the local memo index of the value the pod pushes, or CM_INDEX_ROOT when that is not memoized (atoms,
+ * fragments). The body must not be touched afterwards. May block for back pressure.
+ */
+CM_API CM_MUST_USE int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root);
+
+static inline cm_body *cm_pod_body(cm_pod *pod)
+{
+    return (cm_body *)pod; /* the first member */
+}
+
+CM_API void cm_body_grow(cm_body *body, size_t size); /* slow path of cm_body_room */
+
+/* Makes room for `size` more bytes. False: out of memory (body->error is set; keep going or stop, finish will fail). */
+static inline bool cm_body_room(cm_body *body, size_t size)
+{
+    if ((size_t)(body->limit - body->cursor) < size) {
+        cm_body_grow(body, size);
+        return (size_t)(body->limit - body->cursor) >= size;
+    }
+    return true;
+}
+
+static inline void cm_body_byte(cm_body *body, uint8_t byte)
+{
+    if (cm_body_room(body, 1))
+        *body->cursor++ = byte;
+}
+
+static inline void cm_body_bytes(cm_body *body, const void *bytes, size_t size)
+{
+    if (cm_body_room(body, size)) {
+        memcpy(body->cursor, bytes, size);
+        body->cursor += size;
+    }
+}
+
+static inline size_t cm_body_size(const cm_body *body)
+{
+    return (size_t)(body->cursor - body->start);
+}
+
+/* Emits MEMOIZE for the value on top of the stack and returns its local index. */
+static inline uint32_t cm_body_memoize(cm_body *body)
+{
+    cm_body_byte(body, 0x94);
+    return body->memo_count++;
+}
+
+/* Pushes the object memoized at local `index` of this pod. */
+CM_API void cm_pod_get(cm_pod *pod, uint32_t index);
+/* Pushes the object at `index` (CM_INDEX_ROOT: its value, which must be memoized) of another pod, finished or not. */
+CM_API void cm_pod_external(cm_pod *pod, cm_pod *target, uint32_t index);
+/* Splices a finished child in: pushes its value, or for a fragment adds its elements to the container on the stack. */
+CM_API void cm_pod_child(cm_pod *pod, cm_pod *child);
+
+enum cm_buffer_kind {
+    CM_BUFFER_WRITABLE = 0, /* pickle.PickleBuffer of writable memory: out of band, or BYTEARRAY8 in a plain stream */
+    CM_BUFFER_READONLY = 1, /* of read-only memory: out of band, or BINBYTES8 */
+    CM_PAYLOAD_BYTES = 2,   /* always in the stream: BINBYTES8 */
+    CM_PAYLOAD_STR = 3,     /* BINUNICODE8, UTF-8 with surrogatepass */
+    CM_PAYLOAD_BYTEARRAY = 4,
+};
+
+/*
+ * Pushes bytes that are kept out of the body, in chunks. The memory must stay valid and should stay unchanged until
+ * cm_save_wait has returned 0 or the save was freed (a chunk that changes meanwhile is stored as it was read).
+ */
+CM_API void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size);
+
+/* Only in this size and above are payloads worth their own chunk; below, put the bytes into the body. */
+enum { CM_PAYLOAD_MIN = 4096 };
+
+/*
+ * Starts committing what was built, in the background. `message` and `code` may be NULL; copied.
+ */
+CM_API CM_MUST_USE int cm_save_commit(cm_save *save, const char *message, const char *code);
+/*
+ * [blocks up to `timeout_ms`] -EAGAIN: not yet. 0: the checkpoint is durable. Else why the save failed; the store is as
+ * it was before.
+ */
+CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
+/* The new checkpoint after cm_save_wait returned 0; the caller unrefs it. */
+CM_API cm_checkpoint *cm_save_checkpoint(cm_save *save);
+/*
+ * [blocks for milliseconds] Ends the save. Before cm_save_wait returned 0 that cancels it, unless the commit itself
+ * has begun (then it is waited for). Afterwards no memory given to cm_pod_buffer is touched any more.
+ */
+CM_API void cm_save_free(cm_save *save);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

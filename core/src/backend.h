@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * backend.h - what a store keeps its bytes in: a small table of functions.
+ *
+ * A backend knows objects (immutable records under content ids) and refs (small mutable values under string keys). It does
+ * not look into records; the codec (codec.h) makes and checks them. All functions may be called from several threads.
+ * They return 0 or -errno and set the error sentence (error.h).
+ */
+#ifndef CM_BACKEND_H
+#define CM_BACKEND_H
+
+#include <chipmink/chipmink.h>
+
+#include "buffer.h"
+
+typedef struct cm_backend cm_backend;
+typedef struct cm_backend_txn cm_backend_txn;
+
+typedef struct cm_record {
+    cm_id id;
+    cm_object_info info; /* info.stored == size */
+    const void *data;    /* borrowed for the call */
+    size_t size;
+} cm_record;
+
+/* Refs move by compare-and-swap: an update applies only if the key's value is `expected` (NULL: absent). */
+typedef struct cm_ref_update {
+    const char *key;
+    const void *expected;
+    size_t expected_size;
+    const void *value; /* NULL: delete */
+    size_t value_size;
+} cm_ref_update;
+
+typedef int (*cm_ref_visitor)(void *arg, const char *key, const void *value, size_t size);
+
+typedef struct cm_backend_ops {
+    void (*close)(cm_backend *backend);
+    bool writable;
+    /* A reader catches up with the writer. NULL: nothing to do. */
+    int (*refresh)(cm_backend *backend);
+    /* infos[i].kind = 0 for ids that are not there; that is no error. */
+    int (*find)(cm_backend *backend, const cm_id *ids, size_t count, cm_object_info *infos);
+    /* Replaces `record` by the record's bytes and fills info. -ENOENT: not there. */
+    int (*get)(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info);
+    /* By id, from the first id >= *from (NULL: from the start); stops at a non-zero visitor, which is returned. */
+    int (*list)(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg);
+    /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. -EEXIST from
+     * commit: a ref was not as expected, nothing was done. Puts of one txn may come from several threads. Commit and abort
+     * both free the txn, whatever they return. */
+    int (*begin)(cm_backend *backend, cm_backend_txn **txn);
+    int (*put)(cm_backend_txn *txn, const cm_record *records, size_t count);
+    int (*commit)(cm_backend_txn *txn, const cm_ref_update *refs, size_t count);
+    void (*abort)(cm_backend_txn *txn);
+    /* Replaces `value`. -ENOENT: no such ref. */
+    int (*ref_get)(cm_backend *backend, const char *key, cm_buffer *value);
+    /* All refs whose key begins with `prefix`, by key. */
+    int (*ref_list)(cm_backend *backend, const char *prefix, cm_ref_visitor visit, void *arg);
+    /* Bytes on disk. */
+    int (*disk_bytes)(cm_backend *backend, uint64_t *bytes);
+} cm_backend_ops;
+
+struct cm_backend {
+    const cm_backend_ops *ops;
+};
+
+/* flags: enum cm_open_flags. */
+CM_MUST_USE int cm_backend_rocksdb_open(const char *path, unsigned flags, cm_backend **backend);
+/* A directory of files named by id (`<directory>/pods/<64 hex digits>`, each the raw content): read-only, no refs. */
+CM_MUST_USE int cm_backend_snapshot_open(const char *directory, cm_backend **backend);
+
+#endif
