@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.c - chipmink._core.Checkpoint: one saved state, immutable. */
+#include "module.h"
+
+#include <errno.h>
+
+typedef struct {
+    PyObject_HEAD cm_checkpoint *checkpoint; /* never NULL; immutable, so that no call needs a reference of its own */
+} Checkpoint;
+
+PyObject *cm_checkpoint_wrap(cm_module *module, cm_checkpoint *checkpoint)
+{
+    Checkpoint *self = (Checkpoint *)module->checkpoint->tp_alloc(module->checkpoint, 0);
+    if (!self) {
+        cm_checkpoint_unref(checkpoint);
+        return NULL;
+    }
+    self->checkpoint = checkpoint;
+    return (PyObject *)self;
+}
+
+cm_checkpoint *cm_checkpoint_unwrap(PyObject *self)
+{
+    return ((Checkpoint *)self)->checkpoint;
+}
+
+static void checkpoint_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
+    if (checkpoint) {
+        Py_BEGIN_ALLOW_THREADS cm_checkpoint_unref(checkpoint); /* may hold the last reference to its store */
+        Py_END_ALLOW_THREADS
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- facts ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *checkpoint_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    return cm_id_text(cm_checkpoint_id(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_session(PyObject *self, void *Py_UNUSED(closure))
+{
+    return cm_text(cm_checkpoint_session(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_number(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(cm_checkpoint_number(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_time(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(cm_checkpoint_time(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_message(PyObject *self, void *Py_UNUSED(closure))
+{
+    return cm_text(cm_checkpoint_message(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_code(PyObject *self, void *Py_UNUSED(closure))
+{
+    return cm_text(cm_checkpoint_code(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_store(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_DecodeFSDefault(cm_store_path(cm_checkpoint_store(cm_checkpoint_unwrap(self))));
+}
+
+static PyObject *checkpoint_variable_count(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(cm_checkpoint_variable_count(cm_checkpoint_unwrap(self)));
+}
+
+static PyObject *checkpoint_parents(PyObject *self, void *Py_UNUSED(closure))
+{
+    const cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
+    size_t count = cm_checkpoint_parent_count(checkpoint);
+    PyObject *parents = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; parents && i < count; i++) {
+        PyObject *parent = Py_BuildValue("(KN)", (unsigned long long)cm_checkpoint_parent_number(checkpoint, i),
+                                         cm_id_text(cm_checkpoint_parent(checkpoint, i)));
+        if (parent)
+            PyTuple_SET_ITEM(parents, (Py_ssize_t)i, parent);
+        else
+            Py_CLEAR(parents);
+    }
+    return parents;
+}
+
+static PyObject *checkpoint_unsaved(PyObject *self, void *Py_UNUSED(closure))
+{
+    const cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
+    PyObject *unsaved = PyDict_New();
+    for (size_t i = 0; unsaved && i < cm_checkpoint_unsaved_count(checkpoint); i++) {
+        PyObject *name = cm_text(cm_checkpoint_unsaved_name(checkpoint, i));
+        PyObject *reason = cm_text(cm_checkpoint_unsaved_reason(checkpoint, i));
+        if (!name || !reason || PyDict_SetItem(unsaved, name, reason))
+            Py_CLEAR(unsaved);
+        Py_XDECREF(name);
+        Py_XDECREF(reason);
+    }
+    return unsaved;
+}
+
+static PyObject *checkpoint_stats(PyObject *self, void *Py_UNUSED(closure))
+{
+    const cm_save_stats *s = cm_checkpoint_stats(cm_checkpoint_unwrap(self));
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)s->logical_bytes, (unsigned long long)s->bytes_written,
+                         (unsigned long long)s->pods, (unsigned long long)s->pods_new, (unsigned long long)s->walk_ns,
+                         (unsigned long long)s->write_ns);
+}
+
+/* ---- variables --------------------------------------------------------------------------------------------------- */
+
+static PyObject *checkpoint_variables(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    const cm_variable *variables = NULL;
+    size_t count = 0;
+    int result;
+    Py_BEGIN_ALLOW_THREADS result = cm_checkpoint_variables(cm_checkpoint_unwrap(self), &variables, &count);
+    Py_END_ALLOW_THREADS if (result < 0) return cm_raise(cm_module_of(self), result);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *variable = cm_variable_tuple(&variables[i]);
+        if (variable)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, variable);
+        else
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *checkpoint_variable(PyObject *self, PyObject *args)
+{
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    const cm_variable *variable = NULL;
+    int result;
+    Py_BEGIN_ALLOW_THREADS result = cm_checkpoint_variable(cm_checkpoint_unwrap(self), name, &variable);
+    Py_END_ALLOW_THREADS return result < 0 ? cm_raise(cm_module_of(self), result) : cm_variable_tuple(variable);
+}
+
+typedef struct differences {
+    PyThreadState *state; /* released while the core works, held while a difference is noted */
+    PyObject *list;
+} differences;
+
+static int note_difference(void *arg, enum cm_change change, const cm_variable *before, const cm_variable *after)
+{
+    differences *d = arg;
+    PyEval_RestoreThread(d->state);
+    PyObject *b = before ? cm_variable_tuple(before) : Py_NewRef(Py_None);
+    PyObject *a = after ? cm_variable_tuple(after) : Py_NewRef(Py_None);
+    PyObject *entry = b && a ? Py_BuildValue("(COO)", (int)change, b, a) : NULL;
+    int failed = !entry || PyList_Append(d->list, entry);
+    Py_XDECREF(entry);
+    Py_XDECREF(a);
+    Py_XDECREF(b);
+    d->state = PyEval_SaveThread();
+    return failed ? -ECANCELED : 0; /* the Python exception stays set on this thread */
+}
+
+static PyObject *checkpoint_diff(PyObject *self, PyObject *other)
+{
+    cm_module *module = cm_module_of(self);
+    if (other != Py_None && !Py_IS_TYPE(other, module->checkpoint))
+        return PyErr_Format(PyExc_TypeError, "diff() takes a Checkpoint or None, not %s", Py_TYPE(other)->tp_name);
+    differences d = {.list = PyList_New(0)};
+    if (!d.list)
+        return NULL;
+    d.state = PyEval_SaveThread();
+    int result = cm_checkpoint_diff(other == Py_None ? NULL : cm_checkpoint_unwrap(other), cm_checkpoint_unwrap(self),
+                                    note_difference, &d);
+    PyEval_RestoreThread(d.state);
+    if (result == 0)
+        return d.list;
+    Py_DECREF(d.list);
+    return PyErr_Occurred() ? NULL : cm_raise(module, result);
+}
+
+typedef struct objects {
+    PyThreadState *state;
+    PyObject *list;
+} objects;
+
+static int note_object(void *arg, const cm_id *id, const cm_object_info *info)
+{
+    objects *o = arg;
+    PyEval_RestoreThread(o->state);
+    PyObject *entry = Py_BuildValue("(NsKK)", cm_id_text(id), cm_kind_name(info->kind), (unsigned long long)info->size,
+                                    (unsigned long long)info->stored);
+    int failed = !entry || PyList_Append(o->list, entry);
+    Py_XDECREF(entry);
+    o->state = PyEval_SaveThread();
+    return failed ? -ECANCELED : 0;
+}
+
+static PyObject *checkpoint_objects(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    objects o = {.list = PyList_New(0)};
+    if (!o.list)
+        return NULL;
+    o.state = PyEval_SaveThread();
+    int result = cm_checkpoint_objects(cm_checkpoint_unwrap(self), note_object, &o);
+    PyEval_RestoreThread(o.state);
+    if (result == 0)
+        return o.list;
+    Py_DECREF(o.list);
+    return PyErr_Occurred() ? NULL : cm_raise(cm_module_of(self), result);
+}
+
+/* ---- linking ----------------------------------------------------------------------------------------------------- */
+
+/* The names as C strings borrowed from `names`, a tuple of str; the caller frees the array. */
+static const char **borrow_names(PyObject *names)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    const char **array = PyMem_Calloc((size_t)count + 1, sizeof(*array));
+    if (!array) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        array[i] = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i)); /* TypeError unless str */
+        if (!array[i]) {
+            PyMem_Free(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static const char *const keywords[] = {"names", "namespace", "buffers", NULL};
+    PyObject *sequence = Py_None;
+    int as_namespace = 1, buffers = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp", (char **)keywords, &sequence, &as_namespace, &buffers))
+        return NULL;
+    PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
+    if (!names)
+        return NULL;
+    const char **array = borrow_names(names);
+    if (!array) {
+        Py_DECREF(names);
+        return NULL;
+    }
+    unsigned flags = (as_namespace ? CM_LINK_NAMESPACE : 0) | (buffers ? CM_LINK_BUFFERS : 0);
+    cm_link *link = NULL;
+    int result;
+    Py_BEGIN_ALLOW_THREADS result =
+        cm_link_open(cm_checkpoint_unwrap(self), array, (size_t)PyTuple_GET_SIZE(names), flags, &link);
+    Py_END_ALLOW_THREADS PyMem_Free(array);
+    Py_DECREF(names);
+    return result < 0 ? cm_raise(cm_module_of(self), result) : cm_link_wrap(cm_module_of(self), link);
+}
+
+/* ---- the type ---------------------------------------------------------------------------------------------------- */
+
+static PyMethodDef methods[] = {
+    {"variables", checkpoint_variables, METH_NOARGS,
+     PyDoc_STR("variables()\n--\n\nAll variables by name, each a tuple of the fields of chipmink.Variable.")},
+    {"variable", checkpoint_variable, METH_VARARGS, PyDoc_STR("variable(name, /)\n--\n\nThe tuple of one variable.")},
+    {"diff", checkpoint_diff, METH_O,
+     PyDoc_STR("diff(before, /)\n--\n\n[('A' | 'R' | 'C', variable before or None, after or None)] from `before`.")},
+    {"objects", checkpoint_objects, METH_NOARGS,
+     PyDoc_STR("objects()\n--\n\n[(id, kind, size, stored)] of all it consists of, each once.")},
+    {"link", (PyCFunction)(void (*)(void))checkpoint_link, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("link(names=None, namespace=True, buffers=True)\n--\n\n"
+               "The pickle stream of the named variables (of all); namespace: as a dict, else of the one value.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"id", checkpoint_id, NULL, PyDoc_STR("SHA-256 of its record, 64 hexadecimal digits."), NULL},
+    {"session", checkpoint_session, NULL, PyDoc_STR("Name of its session."), NULL},
+    {"number", checkpoint_number, NULL, PyDoc_STR("Its number in the session, from 1."), NULL},
+    {"time", checkpoint_time, NULL, PyDoc_STR("Nanoseconds since the epoch."), NULL},
+    {"message", checkpoint_message, NULL, PyDoc_STR("What was said when it was saved, or None."), NULL},
+    {"code", checkpoint_code, NULL, PyDoc_STR("The code that led to it, or None."), NULL},
+    {"store", checkpoint_store, NULL, PyDoc_STR("Path of its store."), NULL},
+    {"parents", checkpoint_parents, NULL, PyDoc_STR("((number, id), ...)."), NULL},
+    {"unsaved", checkpoint_unsaved, NULL, PyDoc_STR("{name: reason} of what could not be saved."), NULL},
+    {"stats", checkpoint_stats, NULL, PyDoc_STR("(logical bytes, bytes written, pods, new pods, walk ns, write ns)."),
+     NULL},
+    {"variable_count", checkpoint_variable_count, NULL, PyDoc_STR("How many variables it has."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("One saved state of a session.")},
+    {Py_tp_dealloc, (void *)checkpoint_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {0, NULL},
+};
+
+PyType_Spec cm_checkpoint_spec = {
+    .name = "chipmink._core.Checkpoint",
+    .basicsize = sizeof(Checkpoint),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * module.h - what the types of chipmink._core share: the module's state, exceptions, and small conversions.
+ *
+ * The extension is a thin layer over libchipmink: it converts arguments, releases the GIL around whatever blocks and turns
+ * error sentences into exceptions. What is pleasant to use is made of it in Python (chipmink/_api.py).
+ *
+ * All state is in the module (no globals), so that several interpreters can use it in one process.
+ */
+#ifndef CM_PYHOOK_MODULE_H
+#define CM_PYHOOK_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <chipmink/chipmink.h>
+
+/* The classes of chipmink._errors that the extension raises. */
+typedef enum cm_error_class {
+    CM_ERROR_STORE,     /* StoreError: anything the operating system refused */
+    CM_ERROR_NO_STORE,  /* StoreNotFound */
+    CM_ERROR_BUSY,      /* Busy */
+    CM_ERROR_READ_ONLY, /* ReadOnly */
+    CM_ERROR_FORMAT,    /* FormatError */
+    CM_ERROR_NOT_FOUND, /* NotFound: session, revision, variable */
+    CM_ERROR_INVALID,   /* InvalidName: bad argument */
+    CM_ERROR_CORRUPT,   /* Corrupt */
+    CM_ERROR_CLASS_COUNT,
+} cm_error_class;
+
+typedef struct cm_module {
+    PyTypeObject *store, *checkpoint, *link, *reader;
+    PyObject *errors[CM_ERROR_CLASS_COUNT];
+    PyObject *loads;     /* _pickle.loads */
+    PyObject *unpickler; /* _pickle.Unpickler */
+} cm_module;
+
+/* The state of the module that defines the type of `self`; the types cannot be subclassed. */
+static inline cm_module *cm_module_of(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_reader_spec;
+
+/* ---- exceptions -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Raises what a negative result of libchipmink means, with this thread's error sentence, and returns NULL. Call it before
+ * anything else of libchipmink fails on this thread. `result` must be negative.
+ */
+PyObject *cm_raise(const cm_module *module, int result);
+/* The same, but as the given class. */
+PyObject *cm_raise_as(const cm_module *module, cm_error_class cls, int result);
+
+/* ---- conversions ------------------------------------------------------------------------------------------------- */
+
+/* A str from the UTF-8 of a store, None for NULL. Bytes that are not UTF-8 become lone surrogates: never an error. */
+PyObject *cm_text(const char *s);
+/* An id as 64 hexadecimal digits. */
+PyObject *cm_id_text(const cm_id *id);
+/* (name, type, summary, rank, size, stored, pods, changed, changed_time, content): the fields of chipmink.Variable. */
+PyObject *cm_variable_tuple(const cm_variable *variable);
+
+/* ---- objects of one type made by another ----------------------------------------------------------------------------- */
+
+/* Takes over the caller's reference to `checkpoint`, also on failure. */
+PyObject *cm_checkpoint_wrap(cm_module *module, cm_checkpoint *checkpoint);
+cm_checkpoint *cm_checkpoint_unwrap(PyObject *self); /* borrowed */
+/* Takes over `link`, also on failure. */
+PyObject *cm_link_wrap(cm_module *module, cm_link *link);
+/* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
+cm_store *cm_store_unwrap(PyObject *self);
+
+/* ---- functions of the module ------------------------------------------------------------------------------------------ */
+
+PyObject *cm_py_save(PyObject *module, PyObject *args, PyObject *kwargs);
+
+extern const char cm_py_save_doc[];
+
+#endif

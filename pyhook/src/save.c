@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save.c - chipmink._core.save: one checkpoint, from a list of (name, value).
+ *
+ * The walk runs under the GIL, variable by variable; hashing, compressing and writing go on beside it in the store's
+ * workers, and the end of it is waited for without the GIL. Ctrl-C is looked for between variables and twenty times a
+ * second while waiting, and cancels: the store stays as it was.
+ */
+#include "module.h"
+
+#include <chipmink/save.h>
+#include <errno.h>
+
+#include "walk.h"
+
+enum { WAIT_MS = 50 };
+
+/*
+ * The name for the store, borrowed from `name` or from *escaped, which the caller gives up; *reason is set where a store
+ * cannot hold the variable under its name, and the name is then an escaped one. NULL: an exception is set.
+ */
+static const char *store_name(PyObject *name, PyObject **escaped, const char **reason)
+{
+    Py_ssize_t size = 0;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(name, &size);
+    if (!utf8) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            return NULL;
+        PyErr_Clear();
+        *reason = "its name is not valid Unicode (lone surrogates)";
+    } else if (strlen(utf8) != (size_t)size) {
+        *reason = "its name contains a NUL character";
+    } else if (!size) {
+        *reason = "its name is empty";
+    } else {
+        return utf8;
+    }
+    *escaped = PyObject_ASCII(name);
+    return *escaped ? PyUnicode_AsUTF8(*escaped) : NULL;
+}
+
+static int save_unsaved(const cm_module *module, cm_save *save, const char *name, const char *reason)
+{
+    int result = cm_save_unsaved(save, name, reason);
+    if (result < 0)
+        cm_raise(module, result);
+    return result;
+}
+
+/* One variable: described, then taken apart. Non-zero: an exception is set and the save is lost. */
+static int save_variable(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *item, PyObject *describe)
+{
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(item, 0))) {
+        PyErr_SetString(PyExc_TypeError, "items are tuples (name, value)");
+        return -EINVAL;
+    }
+    PyObject *name = PyTuple_GET_ITEM(item, 0), *value = PyTuple_GET_ITEM(item, 1);
+    PyObject *escaped = NULL, *description = NULL;
+    const char *reason = NULL, *type, *summary;
+    int result = -ECANCELED;
+    const char *utf8 = store_name(name, &escaped, &reason);
+    if (utf8 && reason) {
+        result = save_unsaved(module, save, utf8, reason);
+    } else if (utf8) {
+        description = PyObject_CallOneArg(describe, value);
+        if (description && !PyTuple_Check(description))
+            PyErr_SetString(PyExc_TypeError, "describe() returns a tuple (type, summary)");
+        else if (description && PyArg_ParseTuple(description, "ss", &type, &summary))
+            result = cm_walk_variable(walk, name, value, type, summary);
+        if (result < 0 && !PyErr_Occurred())
+            cm_raise(module, result);
+    }
+    Py_XDECREF(description);
+    Py_XDECREF(escaped);
+    return result;
+}
+
+/* Waits until the checkpoint is durable, or a signal handler raises. */
+static int wait_for_commit(const cm_module *module, cm_save *save)
+{
+    for (;;) {
+        int result;
+        Py_BEGIN_ALLOW_THREADS result = cm_save_wait(save, WAIT_MS);
+        Py_END_ALLOW_THREADS if (result == 0) return 0;
+        if (result != -EAGAIN) {
+            cm_raise(module, result);
+            return result;
+        }
+        if (PyErr_CheckSignals())
+            return -EINTR;
+    }
+}
+
+static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *items, PyObject *describe)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i)); /* the walk runs foreign code */
+        int result = save_variable(module, save, walk, item, describe);
+        Py_DECREF(item);
+        if (result < 0)
+            return result;
+        if (PyErr_CheckSignals())
+            return -EINTR;
+    }
+    return 0;
+}
+
+static int commit(const cm_module *module, cm_save *save, const char *message, const char *code)
+{
+    int result;
+    Py_BEGIN_ALLOW_THREADS result = cm_save_commit(save, message, code);
+    Py_END_ALLOW_THREADS if (result < 0)
+    {
+        cm_raise(module, result);
+        return result;
+    }
+    return wait_for_commit(module, save);
+}
+
+const char cm_py_save_doc[] =
+    PyDoc_STR("save(store, session, items, message, code, describe)\n--\n\n"
+              "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary).");
+
+PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static const char *const keywords[] = {"store", "session", "items", "message", "code", "describe", NULL};
+    cm_module *module = PyModule_GetState(self);
+    PyObject *store_object, *items, *describe;
+    const char *session, *message, *code;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzO", (char **)keywords, module->store, &store_object,
+                                     &session, &PyList_Type, &items, &message, &code, &describe))
+        return NULL;
+    cm_store *store = cm_store_unwrap(store_object);
+    if (!store)
+        return NULL;
+    cm_save *save = NULL;
+    int result;
+    Py_BEGIN_ALLOW_THREADS result = cm_save_begin(store, session, &save);
+    cm_store_unref(store); /* the save keeps it open */
+    Py_END_ALLOW_THREADS if (result < 0) return cm_raise(module, result);
+
+    cm_walk *walk = cm_walk_new(save);
+    if (!walk && !PyErr_Occurred())
+        PyErr_NoMemory();
+    cm_checkpoint *checkpoint = NULL;
+    if (walk && save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
+        checkpoint = cm_save_checkpoint(save);
+
+    /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
+    Py_BEGIN_ALLOW_THREADS cm_save_free(save);
+    Py_END_ALLOW_THREADS PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback); /* what the walk lets go of may run finalizers */
+    cm_walk_free(walk);
+    PyErr_Restore(type, value, traceback);
+    return checkpoint ? cm_checkpoint_wrap(module, checkpoint) : NULL;
+}
