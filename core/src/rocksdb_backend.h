@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rocksdb_backend.h - what the reading half (backend_rocksdb.c) and the writing half (rocksdb_txn.c) share. */
+#ifndef CM_ROCKSDB_BACKEND_H
+#define CM_ROCKSDB_BACKEND_H
+
+#include "backend.h"
+#include "rocksdb_handle.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+typedef struct cm_rocksdb_backend {
+    cm_backend base;
+    cm_rocksdb rocks;
+    pid_t pid; /* of the process that opened it; no other may use it */
+    int lock_fd;
+    pthread_rwlock_t gate; /* shared to use rocks.db, exclusive to replace it */
+    pthread_mutex_t refresh_lock;
+    atomic_bool broken;  /* a write failed: RocksDB takes no more until it is reopened */
+    uint64_t generation; /* of rocks.db, under the gate */
+    atomic_uint_fast64_t next_sequence;
+    pthread_mutex_t commit_lock; /* compare and swap of refs */
+    uint64_t commits;            /* under commit_lock */
+} cm_rocksdb_backend;
+
+/* Enters the gate, shared: 0, or why the backend cannot be used (-EPERM in a forked child, -EIO when it is closed). */
+CM_MUST_USE int cm_rocksdb_enter(cm_rocksdb_backend *store);
+void cm_rocksdb_leave(cm_rocksdb_backend *store);
+
+/* Inside the gate; as find of the table, sequences to *sequences if that is not NULL. */
+CM_MUST_USE int cm_rocksdb_find(cm_rocksdb_backend *store, const cm_id *ids, size_t count, cm_object_info *infos,
+                                uint64_t *sequences);
+/* Inside the gate; as ref_get of the table, but without a sentence for -ENOENT. */
+CM_MUST_USE int cm_rocksdb_ref(cm_rocksdb_backend *store, const char *key, cm_buffer *value);
+
+/* Removes what transactions that died have left in bulk, and sets next_sequence. Single-threaded: after opening. */
+CM_MUST_USE int cm_rocksdb_recover(cm_rocksdb_backend *store);
+/* Closes and opens the database after a failed write. On failure the store can still be read. */
+CM_MUST_USE int cm_rocksdb_reopen(cm_rocksdb_backend *store);
+
+/* The writing functions of the table. */
+int cm_rocksdb_begin(cm_backend *backend, cm_backend_txn **txn);
+int cm_rocksdb_put(cm_backend_txn *txn, const cm_record *records, size_t count);
+int cm_rocksdb_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t count);
+void cm_rocksdb_abort(cm_backend_txn *txn);
+
+#endif

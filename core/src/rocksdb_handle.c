@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rocksdb_handle.h"
+
+#include "buffer.h"
+#include "error.h"
+#include "store_dir.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum {
+    CACHE_BYTES = 64 << 20,
+    OPEN_FILES = 256,
+    BULK_MEMTABLE = 64 << 20,
+    INDEX_MEMTABLE = 16 << 20,
+    SMALL_MEMTABLE = 2 << 20,
+    LOG_BYTES = 64 << 20, /* of write-ahead log at most: what a reader may have to replay */
+    INFO_LOG_BYTES = 256 << 10,
+};
+
+static const char *const cf_names[CM_CF_COUNT] = {"default", "index", "bulk", "refs"};
+
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
+
+/* RocksDB gives strings only: "<class>: <subcode: ><what>: <strerror>". */
+static int errno_of(const char *error)
+{
+    static const int known[] = {ENOSPC, EDQUOT, EROFS, EACCES, EPERM, EMFILE, ENFILE, EFBIG, ENOMEM, ENOENT, EIO};
+    bool io = strncmp(error, "IO error", 8) == 0;
+    if (io && (strstr(error, "lock hold by current process") || strstr(error, "While lock file")))
+        return EBUSY;
+    if (strncmp(error, "Corruption", 10) == 0)
+        return EILSEQ;
+    if (strncmp(error, "Resource busy", 13) == 0)
+        return EBUSY;
+    if (strncmp(error, "Shutdown in progress", 20) == 0)
+        return ESHUTDOWN;
+    if (strncmp(error, "Operation timed out", 19) == 0)
+        return ETIMEDOUT;
+    if (strstr(error, "Space limit reached"))
+        return ENOSPC;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char local[128]; /* RocksDB speaks the locale's language here */
+        if (strstr(error, strerrordesc_np(known[i])) || strstr(error, strerror_r(known[i], local, sizeof local)))
+            return known[i] == EDQUOT ? ENOSPC : known[i] == ENOENT ? EIO : known[i];
+    }
+    /* "Invalid argument" is not what the user gave: it is a database made by something else, or by a newer RocksDB. */
+    return strncmp(error, "Invalid argument", 16) == 0 ? EPROTONOSUPPORT : EIO;
+}
+
+static const char *advice(int error)
+{
+    switch (error) {
+    case ENOSPC:
+        return "; the disk is full: free some space and try again";
+    case EILSEQ:
+        return "; the store is damaged: run 'chipmink verify'";
+    case EROFS:
+    case EACCES:
+    case EPERM:
+        return "; check the permissions of the directory";
+    case EMFILE:
+    case ENFILE:
+        return "; raise the limit of open files (ulimit -n)";
+    case EPROTONOSUPPORT:
+        return "; it may have been made by a newer version";
+    default:
+        return "";
+    }
+}
+
+int cm_rocksdb_check(const cm_rocksdb *rocks, const char *doing, char *text)
+{
+    if (!text)
+        return 0;
+    int error = errno_of(text);
+    cm_fail(error, "%s store %s failed: %.400s%s", doing, rocks->store, text, advice(error));
+    rocksdb_free(text);
+    return -error;
+}
+
+/* ---- options ------------------------------------------------------------------------------------------------------ */
+
+/* What the C API has no setter for. */
+static const char more_options[] =
+    "avoid_flush_during_shutdown=true;" /* what is not committed need not be written when closing */
+    "allow_fallocate=false;"            /* preallocated logs would be counted as used, and fill a small disk */
+    "manifest_preallocation_size=4096;"
+    "max_bgerror_resume_count=0;"           /* this side reopens after an error */
+    "ttl=0;periodic_compaction_seconds=0;"; /* age is no reason to rewrite */
+
+static rocksdb_options_t *options_base(void)
+{
+    rocksdb_options_t *plain = rocksdb_options_create(), *options = rocksdb_options_create();
+    char *error = NULL;
+    rocksdb_get_options_from_string(plain, more_options, options, &error);
+    rocksdb_options_destroy(plain);
+    if (error) {
+        cm_fail(ENOTSUP, "this RocksDB does not know an option: %.200s; build with RocksDB 7 or newer", error);
+        rocksdb_free(error);
+        rocksdb_options_destroy(options);
+        return NULL;
+    }
+    rocksdb_options_set_max_open_files(options, OPEN_FILES);
+    rocksdb_options_set_max_background_jobs(options, 2);
+    rocksdb_options_set_max_total_wal_size(options, LOG_BYTES);
+    rocksdb_options_set_max_log_file_size(options, INFO_LOG_BYTES);
+    rocksdb_options_set_keep_log_file_num(options, 2);
+    rocksdb_options_set_info_log_level(options, 2 /* warnings */);
+    rocksdb_options_set_stats_dump_period_sec(options, 0);
+    rocksdb_options_set_stats_persist_period_sec(options, 0);
+    rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
+    rocksdb_options_set_advise_random_on_open(options, 0); /* a buffer's chunks lie one after the other */
+    rocksdb_options_set_compression(options, rocksdb_no_compression);
+    return options;
+}
+
+static void set_table(cm_rocksdb *rocks, rocksdb_options_t *options, size_t block, bool bloom)
+{
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, rocks->cache);
+    rocksdb_block_based_options_set_block_size(table, block);
+    rocksdb_block_based_options_set_format_version(table, 5);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
+    if (bloom)
+        rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_options_set_block_based_table_factory(options, table);
+    rocksdb_block_based_options_destroy(table);
+}
+
+/*
+ * Keys of bulk ascend, so the files of level 0 do not overlap, nor does one of them overlap level 1: RocksDB then moves
+ * them down without rewriting (a trivial move). With two levels each is moved once and stays for good.
+ */
+static void set_bulk(rocksdb_options_t *options)
+{
+    rocksdb_options_set_write_buffer_size(options, BULK_MEMTABLE);
+    rocksdb_options_set_max_write_buffer_number(options, 3);
+    rocksdb_options_set_num_levels(options, 2);
+    rocksdb_options_set_level0_file_num_compaction_trigger(options, 4);
+    rocksdb_options_set_level0_slowdown_writes_trigger(options, 64);
+    rocksdb_options_set_level0_stop_writes_trigger(options, 128);
+}
+
+int cm_rocksdb_init(cm_rocksdb *rocks, const char *store)
+{
+    *rocks = (cm_rocksdb){.store = strdup(store)};
+    if (!rocks->store || asprintf(&rocks->path, "%s/db", store) < 0) {
+        rocks->path = NULL;
+        cm_rocksdb_clear(rocks);
+        return cm_fail(ENOMEM, "out of memory");
+    }
+    rocks->cache = rocksdb_cache_create_lru(CACHE_BYTES);
+    for (int i = 0; i < CM_CF_COUNT; i++) {
+        rocks->options[i] = options_base();
+        if (!rocks->options[i]) {
+            cm_rocksdb_clear(rocks);
+            return -ENOTSUP;
+        }
+        rocksdb_options_set_write_buffer_size(rocks->options[i], i == CM_CF_INDEX ? INDEX_MEMTABLE : SMALL_MEMTABLE);
+        set_table(rocks, rocks->options[i], i == CM_CF_BULK ? 16 << 10 : 4 << 10, i == CM_CF_INDEX);
+    }
+    set_bulk(rocks->options[CM_CF_BULK]);
+    rocks->read = rocksdb_readoptions_create();
+    rocks->read_once = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_fill_cache(rocks->read_once, 0);
+    rocks->write_quick = rocksdb_writeoptions_create();
+    rocks->write_synced = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_set_sync(rocks->write_synced, 1);
+    rocks->write_unlogged = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(rocks->write_unlogged, 1);
+    rocks->flush = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(rocks->flush, 1);
+    return 0;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------------------------- */
+
+int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode)
+{
+    const rocksdb_options_t *options[CM_CF_COUNT];
+    for (int i = 0; i < CM_CF_COUNT; i++) {
+        rocksdb_options_set_create_if_missing(rocks->options[i], mode == CM_ROCKSDB_CREATE);
+        rocksdb_options_set_create_missing_column_families(rocks->options[i], mode == CM_ROCKSDB_CREATE);
+        options[i] = rocks->options[i];
+    }
+    if (mode == CM_ROCKSDB_CREATE && mkdir(rocks->path, 0700) == 0)
+        (void)!chmod(rocks->path, 0700); /* whatever the umask; if it cannot be used, the next line says so */
+    if (mode == CM_ROCKSDB_SECONDARY && !rocks->secondary) {
+        int result = cm_private_dir_make(&rocks->secondary);
+        if (result < 0)
+            return result;
+    }
+    char *error = NULL;
+    switch (mode) {
+    case CM_ROCKSDB_CREATE:
+    case CM_ROCKSDB_WRITE:
+        rocks->db =
+            rocksdb_open_column_families(options[0], rocks->path, CM_CF_COUNT, cf_names, options, rocks->cf, &error);
+        break;
+    case CM_ROCKSDB_SECONDARY:
+        rocks->db = rocksdb_open_as_secondary_column_families(options[0], rocks->path, rocks->secondary, CM_CF_COUNT,
+                                                              cf_names, options, rocks->cf, &error);
+        break;
+    case CM_ROCKSDB_STATIC:
+        rocks->db = rocksdb_open_for_read_only_column_families(options[0], rocks->path, CM_CF_COUNT, cf_names, options,
+                                                               rocks->cf, 0, &error);
+        break;
+    }
+    if (error)
+        rocks->db = NULL;
+    return cm_rocksdb_check(rocks, "opening", error);
+}
+
+void cm_rocksdb_close(cm_rocksdb *rocks)
+{
+    if (!rocks->db)
+        return;
+    for (int i = 0; i < CM_CF_COUNT; i++)
+        rocksdb_column_family_handle_destroy(rocks->cf[i]);
+    rocksdb_close(rocks->db);
+    rocks->db = NULL;
+}
+
+void cm_rocksdb_clear(cm_rocksdb *rocks)
+{
+    cm_rocksdb_close(rocks);
+    for (int i = 0; i < CM_CF_COUNT; i++)
+        if (rocks->options[i])
+            rocksdb_options_destroy(rocks->options[i]);
+    if (rocks->cache)
+        rocksdb_cache_destroy(rocks->cache);
+    if (rocks->flush) { /* the last to be made */
+        rocksdb_readoptions_destroy(rocks->read);
+        rocksdb_readoptions_destroy(rocks->read_once);
+        rocksdb_writeoptions_destroy(rocks->write_quick);
+        rocksdb_writeoptions_destroy(rocks->write_synced);
+        rocksdb_writeoptions_destroy(rocks->write_unlogged);
+        rocksdb_flushoptions_destroy(rocks->flush);
+    }
+    if (rocks->secondary)
+        cm_private_dir_remove(rocks->secondary);
+    free(rocks->secondary);
+    free(rocks->path);
+    free(rocks->store);
+    *rocks = (cm_rocksdb){0};
+}
