@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chipmink keeps every state of a Python session, cheaply, and shows all of them as ordinary files.
+
+>>> import chipmink
+>>> with chipmink.open() as store:
+...     session = store.session("analysis")
+...     checkpoint = session.save(globals(), message="after cleaning")
+...     old = session.load(at=checkpoint.number, names=["df"])
+
+Saving never runs stored code; loading unpickles, and so runs what is stored: load what you trust.
+"""
+
+from ._checkpoint import Checkpoint, Diff, Stats, Variable
+from ._core import __version__
+from ._errors import (
+    Busy,
+    Corrupt,
+    Error,
+    FormatError,
+    InvalidName,
+    LoadError,
+    NotFound,
+    ReadOnly,
+    StoreError,
+    StoreNotFound,
+)
+from ._files import load
+from ._store import Session, Store, Verification, open
+
+__all__ = [
+    "Busy",
+    "Checkpoint",
+    "Corrupt",
+    "Diff",
+    "Error",
+    "FormatError",
+    "InvalidName",
+    "LoadError",
+    "NotFound",
+    "ReadOnly",
+    "Session",
+    "Stats",
+    "Store",
+    "StoreError",
+    "StoreNotFound",
+    "Variable",
+    "Verification",
+    "__version__",
+    "load",
+    "open",
+]

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores and sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from . import _core, _namespace, _summary
+from ._checkpoint import Checkpoint, Diff
+from ._errors import Error, NotFound, StoreError, StoreNotFound
+
+
+class Verification(NamedTuple):
+    """What `Store.verify` read, and what was wrong.
+
+    Attributes
+    ----------
+    sessions, checkpoints, variables, objects, bytes : int
+        How much was read and checked.
+    damage : tuple[str, ...]
+        A sentence for each damaged thing, with the variables concerned.
+    """
+
+    sessions: int
+    checkpoints: int
+    variables: int
+    objects: int
+    bytes: int
+    damage: tuple[str, ...]
+
+
+class Store:
+    """A store: one directory that holds sessions and their checkpoints. Made by `open`.
+
+    It is opened for reading, beside a process that may be writing to it, and becomes the one writer
+    at the first save, branch, tag or checkout; until `close`. Safe to use from several threads. A
+    process made by `os.fork` must open its own.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of its directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._handle: _core.Store | None = None
+        self._closed = False
+        self._process = os.getpid()
+        self._opening = threading.RLock()
+        self._saving = threading.Lock()
+        self._saver: int | None = None
+        self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
+        with contextlib.suppress(StoreNotFound):  # it is made by the first save
+            self._handle = _core.Store.open(path)
+
+    # ---- handles
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoreError(f"the store {self.path} was closed: chipmink.open() it again")
+        if os.getpid() != self._process:
+            raise StoreError(
+                f"the store {self.path} was opened by the process {self._process}, which forked "
+                "this one: chipmink.open() it again in here"
+            )
+
+    def _reader(self) -> _core.Store:
+        """Give the open store, caught up with whoever writes to it."""
+        self._check()
+        with self._opening:
+            if self._handle is None:
+                self._handle = _core.Store.open(self.path)
+            handle = self._handle
+        handle.refresh()
+        return handle
+
+    def _writer(self) -> _core.Store:
+        """Give the store opened for writing, made if there is none."""
+        self._check()
+        with self._opening:
+            if self._handle is None or not self._handle.writable:
+                writer = _core.Store.open(self.path, write=True, create=True)
+                if self._handle is not None:
+                    self._handle.close()
+                self._handle = writer
+            return self._handle
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one thread save at a time."""
+        me = threading.get_ident()
+        if self._saver == me:
+            raise Error(
+                f"the store {self.path} is being saved to by this very thread: an object's "
+                "__reduce__ or __getstate__ must not save"
+            )
+        with self._saving:
+            self._saver = me
+            try:
+                yield
+            finally:
+                self._saver = None
+
+    def _checkpoint(self, core: _core.Checkpoint) -> Checkpoint:
+        checkpoint = Checkpoint(self, core)
+        self._checkpoints.add(checkpoint)
+        return checkpoint
+
+    # ---- what users call
+
+    def close(self) -> None:
+        """Close it, so that another process can write to it. Its checkpoints stay usable."""
+        with self._opening:
+            self._closed = True
+            handle, self._handle = self._handle, None
+        for checkpoint in tuple(self._checkpoints):
+            checkpoint._release()
+        if handle is not None:
+            handle.close()
+
+    def __enter__(self) -> Store:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    def sessions(self) -> list[str]:
+        """Give the names of its sessions, in order of code points."""
+        try:
+            return [name for name, _ in self._reader().sessions()]
+        except StoreNotFound:
+            return []
+
+    def session(self, name: str) -> Session:
+        """Give the session `name`, which the first save into it creates."""
+        if not isinstance(name, str):
+            raise TypeError(f"a session's name is a str, not {type(name).__name__}")
+        return Session(self, name)
+
+    def verify(self) -> Verification:
+        """Read everything again that is reachable and check it. Ctrl-C ends it."""
+        return Verification(*self._reader().verify())
+
+    def statistics(self) -> dict[str, int]:
+        """Count: objects, raw_bytes, stored_bytes, disk_bytes, sessions, checkpoints."""
+        return self._reader().statistics()
+
+    def __repr__(self) -> str:
+        """Give path and state."""
+        handle = self._handle
+        if self._closed:
+            state = "closed"
+        elif handle is None:
+            state = "not made yet"
+        else:
+            state = "writing" if handle.writable else "reading"
+        return f"<Store {self.path!r}, {state}>"
+
+
+Revision = int | str | Checkpoint | None
+
+
+class Session:
+    """One line of work with a name: a notebook, a script. Made by `Store.session`.
+
+    Where a method takes `at`, that is a checkpoint's number, its id (or the first eight or more
+    digits of that), a branch, a tag, or a `Checkpoint`; None is the head.
+
+    Attributes
+    ----------
+    store : Store
+    name : str
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+
+    # ---- looking
+
+    def _find(self, at: Revision) -> Checkpoint:
+        if isinstance(at, Checkpoint):
+            return at
+        if at is not None and (isinstance(at, bool) or not isinstance(at, (int, str))):
+            raise TypeError(
+                f"at is a number, an id, a branch, a tag, a Checkpoint or None, not {at!r}"
+            )
+        try:
+            reader = self.store._reader()
+        except StoreNotFound as error:
+            raise NotFound(
+                f"there is no session {self.name!r}: the store {self.store.path} does not exist yet"
+            ) from error
+        if isinstance(at, int):
+            if at < 1:
+                raise NotFound(f"{self.name}@{at}: checkpoints are numbered from 1")
+            return self.store._checkpoint(reader.checkpoint_number(self.name, at))
+        return self.store._checkpoint(reader.checkpoint(self.name, at))
+
+    def _find_own(self, at: Revision) -> Checkpoint:
+        found = self._find(at)
+        if found.session != self.name:
+            raise NotFound(f"{found!r} is not a checkpoint of the session {self.name!r}")
+        return found
+
+    def _state(self) -> tuple[int, int, str | None]:
+        """Give last number, head number, branch; zeros for a session that has no checkpoint yet."""
+        try:
+            return self.store._reader().session(self.name)
+        except (NotFound, StoreNotFound):
+            return 0, 0, None
+
+    def _refs(self, kind: str) -> dict[str, int]:
+        try:
+            return dict(self.store._reader().refs(self.name, kind))
+        except (NotFound, StoreNotFound):
+            return {}
+
+    @property
+    def head(self) -> Checkpoint | None:
+        """The checkpoint that the next save descends from; None before the first."""
+        number = self._state()[1]
+        return self._find(number) if number else None
+
+    @property
+    def current_branch(self) -> str | None:
+        """The branch that the next save moves; None if the head is on no branch."""
+        return self._state()[2]
+
+    @property
+    def branches(self) -> dict[str, int]:
+        """The branches, each with the number of its checkpoint."""
+        return self._refs("branch")
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The tags, each with the number of its checkpoint."""
+        return self._refs("tag")
+
+    def log(self) -> list[Checkpoint]:
+        """List the checkpoints of all branches, newest first."""
+        last = self._state()[0]
+        found = []
+        for number in range(last, 0, -1):
+            with contextlib.suppress(NotFound):
+                found.append(self._find(number))
+        return found
+
+    def checkpoint(self, at: Revision = None) -> Checkpoint:
+        """Find one checkpoint."""
+        return self._find(at)
+
+    def diff(self, a: Revision, b: Revision = None) -> Diff:
+        """Tell what was added, removed and changed from `a` to `b`."""
+        before = self._find(a)
+        return self._find(b).diff(before)
+
+    # ---- saving
+
+    def save(
+        self,
+        namespace: Mapping[str, Any],
+        message: str | None = None,
+        code: str | None = None,
+        names: Iterable[str] | None = None,
+    ) -> Checkpoint:
+        """Save a namespace as the next checkpoint. It is on disk when this returns.
+
+        Takes every str key but dunder names and the ones that IPython itself puts there. A value
+        that cannot be pickled does not fail the save: it is listed in the checkpoint's `unsaved`.
+
+        Parameters
+        ----------
+        namespace : Mapping
+            For example ``globals()``.
+        message, code : str, optional
+            Kept with the checkpoint: a sentence, and the code that led to this state.
+        names : iterable of str, optional
+            Save exactly these.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        NotFound
+            One of `names` is not in the namespace.
+        Busy
+            Another process writes to this store.
+        StoreError
+            It could not be written (disk full, permissions). What was saved before still stands.
+        """
+        items = _namespace.select(namespace, names)
+        self.store._check()
+        with self.store._alone():
+            core = _core.save(
+                self.store._writer(), self.name, items, message, code, _summary.describe
+            )
+        return self.store._checkpoint(core)
+
+    def branch(self, name: str, at: Revision = None) -> Checkpoint:
+        """Make or move a branch. To go on working on it, `checkout` it."""
+        return self._set_ref("branch", name, at)
+
+    def tag(self, name: str, at: Revision = None) -> Checkpoint:
+        """Make or move a tag: a name for a checkpoint."""
+        return self._set_ref("tag", name, at)
+
+    def _set_ref(self, kind: str, name: str, at: Revision) -> Checkpoint:
+        target = self._find_own(at)
+        with self.store._alone():
+            self.store._writer().set_ref(self.name, kind, name, target.number)
+        return target
+
+    # ---- loading
+
+    def load(self, at: Revision = None, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Load variables. This unpickles, and so runs code that is stored in them.
+
+        What the variables share is shared again; only what belongs to them is read.
+
+        Parameters
+        ----------
+        at : int, str or Checkpoint, optional
+        names : iterable of str, optional
+            Load only these.
+
+        Returns
+        -------
+        dict
+            Name to value, in the order of the namespace that was saved.
+
+        Raises
+        ------
+        NotFound
+            No such session, checkpoint or variable.
+        Corrupt
+            Stored bytes are damaged. The message and `failed` name the variables concerned,
+            `loaded` has all others.
+        LoadError
+            Variables cannot be unpickled, for example because a module is missing; `failed` and
+            `loaded` as above. To find out which, each one was unpickled by itself once.
+        """
+        return self._find(at).load(names)
+
+    def checkout(self, at: Revision, into: MutableMapping[str, Any] | None = None) -> Checkpoint:
+        """Go back (or over) to a checkpoint: the next save descends from it.
+
+        The head moves onto the branch, if `at` names one or is the newest checkpoint of one.
+        Otherwise the next save starts a new branch.
+
+        Parameters
+        ----------
+        at : int, str or Checkpoint
+        into : MutableMapping, optional
+            A namespace, for example ``globals()``, that becomes what was saved: its variables are
+            replaced by those of the checkpoint, and variables of the present head that the
+            checkpoint does not have are removed. What was never saved stays. Changes since the last
+            save are lost. If anything cannot be loaded, `into` and the head stay as they are.
+
+        Returns
+        -------
+        Checkpoint
+        """
+        target = self._find_own(at)
+        loaded = None if into is None else target.load()
+        head = self.head
+        branch = at if isinstance(at, str) and self.branches.get(at) == target.number else None
+        with self.store._alone():
+            self.store._writer().set_head(self.name, branch, target.number)
+        if into is not None and loaded is not None:
+            for name in head.variables if head else ():
+                if name not in loaded:
+                    into.pop(name, None)
+            for name, value in loaded.items():
+                if name not in into or not _summary.same_atom(into[name], value):
+                    into[name] = value
+        return target
+
+    def __repr__(self) -> str:
+        """Give name and store."""
+        return f"<Session {self.name!r} of {self.store.path!r}>"
+
+
+def open(path: str | os.PathLike[str] | None = None) -> Store:
+    """Open a store.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Its directory; ``$CHIPMINK_STORE`` or ``~/.chipmink`` if None. If there is none, the first
+        save makes it, for the user alone (mode 0700).
+
+    Returns
+    -------
+    Store
+        Also a context manager that closes it.
+
+    Raises
+    ------
+    FormatError
+        It was made by a newer version.
+    StoreError
+        It cannot be read, or the directory holds something else.
+    """
+    text = _core.default_path() if path is None else os.path.abspath(os.fsdecode(path))
+    return Store(text)
+
+
+__all__ = ["Revision", "Session", "Store", "Verification", "open"]
