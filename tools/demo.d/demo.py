@@ -32,7 +32,7 @@ class Table:
     """One line per checkpoint, printed while the notebook runs."""
 
     HEAD = (
-        "                                                  Chipmink       full pickle (cloudpickle)\n"
+        "                                               Chipmink     full pickle (cloudpickle)\n"
         " cell                           namespace     written  seconds     written  seconds"
     )
 
