@@ -13,6 +13,7 @@ die() {
     exit 1
 }
 
+reported=0 # has the reason of a failure been printed?
 # quietly LOG COMMAND...: the output goes to LOG and is shown only when the command fails.
 quietly() {
     local log=$1 status=0
@@ -20,6 +21,7 @@ quietly() {
     mkdir -p "$(dirname "$log")"
     "$@" >"$log" 2>&1 </dev/null || status=$?
     if ((status)); then
+        reported=1
         tail -n 40 "$log" >&2
         printf '%s: failed (%d): %s\n(the whole output: %s)\n' "$(basename "$0")" "$status" "$*" "$log" >&2
     fi
@@ -30,8 +32,7 @@ quietly() {
 content_key() {
     (
         cd "$ROOT" || exit 1
-        find "$@" \( -name __pycache__ -o -name '.*' ! -name . \) -prune -o \
-            -type f ! -name '*.pyc' ! -name '*.so' -print0 2>/dev/null |
+        { find "$@" -name __pycache__ -prune -o -type f ! -name '*.pyc' ! -name '*.so' -print0 || true; } |
             LC_ALL=C sort -z | xargs -0 -r sha256sum | sha256sum | cut -d' ' -f1
     )
 }

@@ -123,7 +123,7 @@ class Notebook(Workload):
         "pandas",
         "sklearn.ensemble",
         "sklearn.pipeline",
-        "statsmodels.formula.api",
+        "statsmodels.api",
     )
 
     def __init__(self, scale: Scale) -> None:
