@@ -56,7 +56,7 @@ class Chipmink(System):
 
     def save(self, namespace: dict[str, Any]) -> int:
         """Save a checkpoint."""
-        return self._session.save(namespace).stats["bytes_written"]
+        return self._session.save(namespace).stats.bytes_written
 
     def load(self, name: str | None = None) -> dict[str, Any]:
         """Load the head."""

@@ -108,7 +108,7 @@ def walk(kind: str, directory: str, seed: int, divisor: int, repeats: int) -> di
             begun = time.perf_counter()
             checkpoint = store.session("bench").save({"value": value})
             measured["save"].append(time.perf_counter() - begun)
-            measured["walk"].append(checkpoint.stats["walk_seconds"])
+            measured["walk"].append(checkpoint.stats.seconds["walk"])
     return measured
 
 
@@ -124,9 +124,9 @@ def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str
         later, seconds = [], []
         for _ in range(repeats):
             begun = time.perf_counter()
-            later.append(session.save(namespace).stats["bytes_written"])
+            later.append(session.save(namespace).stats.bytes_written)
             seconds.append(time.perf_counter() - begun)
-    return {"first": first["bytes_written"], "bytes": later, "seconds": seconds}
+    return {"first": first.bytes_written, "bytes": later, "seconds": seconds}
 
 
 def prepare_load(kind: str, directory: str, seed: int, divisor: int) -> dict[str, Any]:

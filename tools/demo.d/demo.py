@@ -44,20 +44,19 @@ class Table:
         """Print the line of a checkpoint."""
         self.rows.append(row)
         message = row["message"] if len(row["message"]) <= 26 else row["message"][:25] + "…"
-        stats = row["stats"]
-        self._line(f"{row['number']:3}  {message:26}", size(stats["logical_bytes"]), row)
+        self._line(f"{row['number']:3}  {message:26}", size(row["logical_bytes"]), row)
 
     def totals(self) -> None:
         """Print the sums."""
         print(" " + "-" * 85)
         total = {
-            "stats": {"bytes_written": sum(row["stats"]["bytes_written"] for row in self.rows)},
+            "bytes_written": sum(row["bytes_written"] for row in self.rows),
             "seconds": sum(row["seconds"] for row in self.rows),
             "pickle_bytes": sum(row["pickle_bytes"] for row in self.rows),
             "pickle_seconds": sum(row["pickle_seconds"] for row in self.rows),
         }
         self._line(f"     {f'all {len(self.rows)} checkpoints':26}", "", total)
-        factor = total["pickle_bytes"] / total["stats"]["bytes_written"]
+        factor = total["pickle_bytes"] / total["bytes_written"]
         print(
             f"\n Chipmink wrote 1/{factor:.1f} of the bytes in "
             f"{total['seconds'] / total['pickle_seconds']:.2f} times the time."
@@ -68,7 +67,7 @@ class Table:
 
     @staticmethod
     def _line(label: str, namespace: str, row: dict[str, Any]) -> None:
-        chipmink = f"{size(row['stats']['bytes_written']):>10} {row['seconds']:8.3f}"
+        chipmink = f"{size(row['bytes_written']):>10} {row['seconds']:8.3f}"
         pickle = f"{size(row['pickle_bytes']):>10} {row['pickle_seconds']:8.3f}"
         print(f" {label} {namespace:>9}  {chipmink}  {pickle}", flush=True)
 
