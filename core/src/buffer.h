@@ -13,7 +13,10 @@ typedef struct cm_buffer {
     int error; /* sticky -ENOMEM: later appends do nothing */
 } cm_buffer;
 
-#define CM_BUFFER_INIT {0}
+#define CM_BUFFER_INIT                                                                                                 \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
 
 void cm_buffer_free(cm_buffer *buffer);  /* and ready for use again */
 void cm_buffer_clear(cm_buffer *buffer); /* keeps the memory */

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define CM_API __attribute__((visibility("default")))
+#define CM_API      __attribute__((visibility("default")))
 #define CM_MUST_USE __attribute__((warn_unused_result))
 #else
 #define CM_API
@@ -202,7 +202,8 @@ CM_API size_t cm_checkpoint_variable_count(const cm_checkpoint *checkpoint);
 /* [blocks the first time] All variables by name in byte order; the array lives as long as the checkpoint. */
 CM_API CM_MUST_USE int cm_checkpoint_variables(cm_checkpoint *checkpoint, const cm_variable **variables, size_t *count);
 /* [blocks] -ENOENT: no such variable in it. */
-CM_API CM_MUST_USE int cm_checkpoint_variable(cm_checkpoint *checkpoint, const char *name, const cm_variable **variable);
+CM_API CM_MUST_USE int cm_checkpoint_variable(cm_checkpoint *checkpoint, const char *name,
+                                              const cm_variable **variable);
 /* [blocks] Everything the checkpoint consists of, each object once: its own record, maps, pods, trees, chunks. */
 CM_API CM_MUST_USE int cm_checkpoint_objects(cm_checkpoint *checkpoint, cm_object_visitor visit, void *arg);
 
@@ -210,7 +211,8 @@ enum cm_change { CM_ADDED = 'A', CM_REMOVED = 'R', CM_CHANGED = 'C' };
 /* `before` is NULL for CM_ADDED, `after` for CM_REMOVED. */
 typedef int (*cm_diff_visitor)(void *arg, enum cm_change change, const cm_variable *before, const cm_variable *after);
 /* [blocks] By name. `before` may be NULL (everything added). */
-CM_API CM_MUST_USE int cm_checkpoint_diff(cm_checkpoint *before, cm_checkpoint *after, cm_diff_visitor visit, void *arg);
+CM_API CM_MUST_USE int cm_checkpoint_diff(cm_checkpoint *before, cm_checkpoint *after, cm_diff_visitor visit,
+                                          void *arg);
 
 /* ---- linking: pods back into one pickle stream ----------------------------------------------------------------------- */
 

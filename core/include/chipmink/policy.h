@@ -21,13 +21,13 @@ enum cm_action {
 };
 
 enum cm_class {
-    CM_CLASS_BYTES,     /* bytes, bytearray, str */
-    CM_CLASS_ARRAY,     /* exports a buffer */
-    CM_CLASS_LIST,      /* list, tuple, deque */
+    CM_CLASS_BYTES, /* bytes, bytearray, str */
+    CM_CLASS_ARRAY, /* exports a buffer */
+    CM_CLASS_LIST,  /* list, tuple, deque */
     CM_CLASS_DICT,
     CM_CLASS_SET,
-    CM_CLASS_INSTANCE,  /* anything that goes through the reduce protocol */
-    CM_CLASS_CODE,      /* functions, classes, modules */
+    CM_CLASS_INSTANCE, /* anything that goes through the reduce protocol */
+    CM_CLASS_CODE,     /* functions, classes, modules */
 };
 
 typedef struct cm_features {

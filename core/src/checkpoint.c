@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "checkpoint.h"
+
+#include "codec.h"
+#include "pod.h"
+#include "tree.h"
+
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
+
+int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
+{
+    cm_buffer_clear(out);
+    cm_buffer_append(out, CM_MAGIC_CHECKPOINT, 4);
+    cm_buffer_string(out, c->session);
+    cm_buffer_varint(out, c->number);
+    cm_buffer_u64(out, (uint64_t)c->time);
+    cm_buffer_varint(out, c->parent_count);
+    for (size_t i = 0; i < c->parent_count; i++) {
+        cm_buffer_append(out, &c->parents[i].id, sizeof(cm_id));
+        cm_buffer_varint(out, c->parents[i].number);
+    }
+    cm_buffer_varint(out, (uint64_t)(c->message != NULL) | (uint64_t)(c->code != NULL) << 1);
+    if (c->message)
+        cm_buffer_string(out, c->message);
+    if (c->code)
+        cm_buffer_string(out, c->code);
+    cm_buffer_varint(out, c->variable_count);
+    cm_buffer_append(out, &c->variable_map, sizeof(cm_id));
+    cm_buffer_append(out, &c->page_map, sizeof(cm_id));
+    cm_buffer_varint(out, c->unsaved_count);
+    for (size_t i = 0; i < 2 * c->unsaved_count; i++)
+        cm_buffer_string(out, c->unsaved[i]);
+    const cm_save_stats *s = &c->stats;
+    const uint64_t stats[] = {s->logical_bytes, s->bytes_written, s->pods, s->pods_new, s->walk_ns, s->write_ns};
+    for (size_t i = 0; i < sizeof stats / sizeof *stats; i++)
+        cm_buffer_varint(out, stats[i]);
+    return out->error ? cm_fail(ENOMEM, "out of memory encoding a checkpoint") : 0;
+}
+
+static void read_id(cm_reader *reader, cm_id *id)
+{
+    const uint8_t *bytes = cm_read_bytes(reader, sizeof *id);
+    if (bytes)
+        memcpy(id, bytes, sizeof *id);
+}
+
+int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
+{
+    cm_reader reader = cm_reader_of(content, size);
+    const uint8_t *magic = cm_read_bytes(&reader, 4);
+    if (!magic || memcmp(magic, CM_MAGIC_CHECKPOINT, 3) != 0)
+        return cm_fail(EILSEQ, "not a checkpoint");
+    if (magic[3] != CM_MAGIC_CHECKPOINT[3])
+        return cm_fail(EPROTONOSUPPORT, "a checkpoint of format %u: this Chipmink reads format %u; use a newer one",
+                       magic[3], CM_MAGIC_CHECKPOINT[3]);
+    c->session = cm_read_string(&reader);
+    c->number = cm_read_varint(&reader);
+    c->time = (int64_t)cm_read_u64(&reader);
+    c->parent_count = cm_read_bounded(&reader, size / sizeof(cm_id));
+    if (!reader.bad && c->parent_count && !(c->parents = calloc(c->parent_count, sizeof *c->parents)))
+        return cm_fail(ENOMEM, "out of memory");
+    for (size_t i = 0; !reader.bad && i < c->parent_count; i++) {
+        read_id(&reader, &c->parents[i].id);
+        c->parents[i].number = cm_read_varint(&reader);
+    }
+    uint64_t has = cm_read_bounded(&reader, 3);
+    c->message = has & 1 ? cm_read_string(&reader) : NULL;
+    c->code = has & 2 ? cm_read_string(&reader) : NULL;
+    c->variable_count = cm_read_varint(&reader);
+    read_id(&reader, &c->variable_map);
+    read_id(&reader, &c->page_map);
+    c->unsaved_count = cm_read_bounded(&reader, size / 2);
+    if (reader.bad)
+        c->unsaved_count = 0;
+    else if (c->unsaved_count && !(c->unsaved = calloc(2 * c->unsaved_count, sizeof *c->unsaved)))
+        return cm_fail(ENOMEM, "out of memory");
+    for (size_t i = 0; !reader.bad && i < 2 * c->unsaved_count; i++)
+        c->unsaved[i] = cm_read_string(&reader);
+    cm_save_stats *s = &c->stats;
+    uint64_t *const stats[] = {&s->logical_bytes, &s->bytes_written, &s->pods, &s->pods_new, &s->walk_ns, &s->write_ns};
+    for (size_t i = 0; i < sizeof stats / sizeof *stats; i++)
+        *stats[i] = cm_read_varint(&reader);
+    if (reader.bad || reader.at != reader.end)
+        return cm_fail(EILSEQ, "damaged checkpoint: its fields make no sense");
+    return 0;
+}
+
+void cm_checkpoint_clear(cm_checkpoint *c)
+{
+    free(c->session);
+    free(c->message);
+    free(c->code);
+    free(c->parents);
+    for (size_t i = 0; c->unsaved && i < 2 * c->unsaved_count; i++)
+        free(c->unsaved[i]);
+    free(c->unsaved);
+    for (size_t i = 0; c->variables && i < c->variable_count; i++)
+        cm_variable_clear(&c->variables[i]);
+    free(c->variables);
+}
+
+void cm_variable_encode(const cm_variable *v, cm_buffer *out)
+{
+    cm_buffer_string(out, v->type);
+    cm_buffer_string(out, v->summary);
+    cm_buffer_varint(out, v->rank);
+    cm_buffer_varint(out, v->size);
+    cm_buffer_varint(out, v->stored);
+    cm_buffer_varint(out, v->pods);
+    cm_buffer_varint(out, v->changed);
+    cm_buffer_u64(out, (uint64_t)v->changed_time);
+    cm_buffer_append(out, &v->root.pod, sizeof(cm_id));
+    cm_buffer_u64(out, v->root.page);
+    cm_buffer_varint(out, v->root.index == CM_INDEX_ROOT ? 0 : (uint64_t)v->root.index + 1);
+    cm_buffer_append(out, &v->content, sizeof(cm_id));
+}
+
+int cm_variable_decode(const void *value, size_t size, cm_variable *v)
+{
+    cm_reader reader = cm_reader_of(value, size);
+    v->type = cm_read_string(&reader);
+    v->summary = cm_read_string(&reader);
+    v->rank = cm_read_varint(&reader);
+    v->size = cm_read_bounded(&reader, INT64_MAX);
+    v->stored = cm_read_varint(&reader);
+    v->pods = cm_read_varint(&reader);
+    v->changed = cm_read_varint(&reader);
+    v->changed_time = (int64_t)cm_read_u64(&reader);
+    read_id(&reader, &v->root.pod);
+    v->root.page = cm_read_u64(&reader);
+    uint64_t index = cm_read_bounded(&reader, UINT32_MAX);
+    v->root.index = index ? (uint32_t)(index - 1) : CM_INDEX_ROOT;
+    read_id(&reader, &v->content);
+    if (reader.bad || reader.at != reader.end)
+        return cm_fail(EILSEQ, "damaged variable record");
+    return 0;
+}
+
+void cm_variable_clear(cm_variable *v)
+{
+    free((char *)v->name);
+    free((char *)v->type);
+    free((char *)v->summary);
+}
+
+void cm_page_key(uint64_t page, uint8_t key[8])
+{
+    for (int i = 0; i < 8; i++)
+        key[i] = (uint8_t)(page >> (56 - 8 * i));
+}
+
+void cm_page_encode(const cm_page *page, cm_buffer *value)
+{
+    cm_buffer_append(value, &page->pod, sizeof(cm_id));
+    cm_buffer_u64(value, page->owner);
+}
+
+static int decode_page(const void *value, size_t size, cm_page *out)
+{
+    cm_reader reader = cm_reader_of(value, size);
+    read_id(&reader, &out->pod);
+    out->owner = cm_read_u64(&reader);
+    return reader.bad || reader.at != reader.end ? cm_fail(EILSEQ, "damaged page record") : 0;
+}
+
+int cm_checkpoint_page(cm_checkpoint *c, uint64_t page, cm_page *out)
+{
+    uint8_t key[8];
+    cm_page_key(page, key);
+    cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
+    int result = cm_map_find(c->store, &c->page_map, key, sizeof key, &value);
+    if (result == -ENOENT)
+        return cm_fail(EILSEQ, "checkpoint %s@%llu refers to page %016llx, which it does not have", c->session,
+                       (unsigned long long)c->number, (unsigned long long)page);
+    return result ? result : decode_page(value.data, value.size, out);
+}
+
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
+
+int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **out)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    cm_object_info info;
+    int result = cm_object_stat(store, id, &info);
+    if (!result)
+        result = cm_object_get(store, id, CM_KIND_CHECKPOINT, &content);
+    if (result)
+        return result;
+    cm_checkpoint *c = calloc(1, sizeof *c);
+    if (!c)
+        return cm_fail(ENOMEM, "out of memory");
+    result = cm_checkpoint_decode(content.data, content.size, c);
+    if (result) {
+        char hex[CM_ID_HEX + 1];
+        cm_id_hex(id, hex);
+        cm_checkpoint_clear(c);
+        free(c);
+        return cm_fail_in(result, "checkpoint %.16s in %s", hex, store->path);
+    }
+    atomic_init(&c->references, 1);
+    pthread_mutex_init(&c->lock, NULL);
+    c->id = *id;
+    c->store = cm_store_ref(store);
+    c->stats.bytes_written += info.stored; /* its own record, which cannot state its size */
+    *out = c;
+    return 0;
+}
+
+cm_checkpoint *cm_checkpoint_ref(cm_checkpoint *c)
+{
+    atomic_fetch_add_explicit(&c->references, 1, memory_order_relaxed);
+    return c;
+}
+
+void cm_checkpoint_unref(cm_checkpoint *c)
+{
+    if (!c || atomic_fetch_sub_explicit(&c->references, 1, memory_order_acq_rel) != 1)
+        return;
+    cm_checkpoint_clear(c);
+    pthread_mutex_destroy(&c->lock);
+    cm_store_unref(c->store);
+    free(c);
+}
+
+cm_store *cm_checkpoint_store(const cm_checkpoint *c)
+{
+    return c->store;
+}
+
+const cm_id *cm_checkpoint_id(const cm_checkpoint *c)
+{
+    return &c->id;
+}
+
+const char *cm_checkpoint_session(const cm_checkpoint *c)
+{
+    return c->session;
+}
+
+uint64_t cm_checkpoint_number(const cm_checkpoint *c)
+{
+    return c->number;
+}
+
+int64_t cm_checkpoint_time(const cm_checkpoint *c)
+{
+    return c->time;
+}
+
+const char *cm_checkpoint_message(const cm_checkpoint *c)
+{
+    return c->message;
+}
+
+const char *cm_checkpoint_code(const cm_checkpoint *c)
+{
+    return c->code;
+}
+
+const cm_save_stats *cm_checkpoint_stats(const cm_checkpoint *c)
+{
+    return &c->stats;
+}
+
+size_t cm_checkpoint_parent_count(const cm_checkpoint *c)
+{
+    return c->parent_count;
+}
+
+const cm_id *cm_checkpoint_parent(const cm_checkpoint *c, size_t i)
+{
+    return &c->parents[i].id;
+}
+
+uint64_t cm_checkpoint_parent_number(const cm_checkpoint *c, size_t i)
+{
+    return c->parents[i].number;
+}
+
+size_t cm_checkpoint_unsaved_count(const cm_checkpoint *c)
+{
+    return c->unsaved_count;
+}
+
+const char *cm_checkpoint_unsaved_name(const cm_checkpoint *c, size_t i)
+{
+    return c->unsaved[2 * i];
+}
+
+const char *cm_checkpoint_unsaved_reason(const cm_checkpoint *c, size_t i)
+{
+    return c->unsaved[2 * i + 1];
+}
+
+size_t cm_checkpoint_variable_count(const cm_checkpoint *c)
+{
+    return c->variable_count;
+}
+
+/* ---- variables --------------------------------------------------------------------------------------------------- */
+
+typedef struct loading {
+    cm_variable *variables;
+    size_t count, capacity;
+} loading;
+
+static int load_variable(void *arg, const cm_map_entry *entry)
+{
+    loading *l = arg;
+    if (l->count == l->capacity) {
+        size_t capacity = l->capacity ? l->capacity * 2 : 64;
+        cm_variable *grown = realloc(l->variables, capacity * sizeof *grown);
+        if (!grown)
+            return cm_fail(ENOMEM, "out of memory");
+        l->variables = grown;
+        l->capacity = capacity;
+    }
+    cm_variable *v = &l->variables[l->count++];
+    *v = (cm_variable){0};
+    if (memchr(entry->key, 0, entry->key_size))
+        return cm_fail(EILSEQ, "damaged checkpoint: a variable's name holds a zero byte");
+    v->name = strndup((const char *)entry->key, entry->key_size);
+    if (!v->name)
+        return cm_fail(ENOMEM, "out of memory");
+    return cm_variable_decode(entry->value, entry->value_size, v);
+}
+
+int cm_checkpoint_variables(cm_checkpoint *c, const cm_variable **variables, size_t *count)
+{
+    int result = 0;
+    pthread_mutex_lock(&c->lock);
+    if (!c->loaded) {
+        loading l = {0};
+        result = cm_map_each(c->store, &c->variable_map, load_variable, &l);
+        if (!result && l.count != c->variable_count)
+            result = cm_fail(EILSEQ, "damaged checkpoint: %zu variables where %llu should be", l.count,
+                             (unsigned long long)c->variable_count);
+        if (result) {
+            for (size_t i = 0; i < l.count; i++)
+                cm_variable_clear(&l.variables[i]);
+            free(l.variables);
+            cm_fail_in(result, "%s@%llu", c->session, (unsigned long long)c->number);
+        } else {
+            c->variables = l.variables;
+            c->loaded = true;
+        }
+    }
+    *variables = c->variables;
+    *count = result ? 0 : c->variable_count;
+    pthread_mutex_unlock(&c->lock);
+    return result;
+}
+
+static int by_name(const void *name, const void *variable)
+{
+    return strcmp(name, ((const cm_variable *)variable)->name);
+}
+
+int cm_checkpoint_variable(cm_checkpoint *c, const char *name, const cm_variable **variable)
+{
+    const cm_variable *all;
+    size_t count;
+    int result = cm_checkpoint_variables(c, &all, &count);
+    if (result)
+        return result;
+    *variable = count ? bsearch(name, all, count, sizeof *all, by_name) : NULL;
+    if (!*variable)
+        return cm_fail(ENOENT, "%s@%llu has no variable '%s'", c->session, (unsigned long long)c->number, name);
+    return 0;
+}
+
+int cm_checkpoint_diff(cm_checkpoint *before, cm_checkpoint *after, cm_diff_visitor visit, void *arg)
+{
+    const cm_variable *a = NULL, *b;
+    size_t a_count = 0, b_count;
+    int result = before ? cm_checkpoint_variables(before, &a, &a_count) : 0;
+    if (!result)
+        result = cm_checkpoint_variables(after, &b, &b_count);
+    for (size_t i = 0, j = 0; !result && (i < a_count || j < b_count);) {
+        int order = i == a_count ? 1 : j == b_count ? -1 : strcmp(a[i].name, b[j].name);
+        if (order < 0) {
+            result = visit(arg, CM_REMOVED, &a[i++], NULL);
+        } else if (order > 0) {
+            result = visit(arg, CM_ADDED, NULL, &b[j++]);
+        } else {
+            if (!cm_id_equal(&a[i].content, &b[j].content))
+                result = visit(arg, CM_CHANGED, &a[i], &b[j]);
+            i++;
+            j++;
+        }
+    }
+    return result;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.h - the checkpoint as stored, and the values of its maps. docs/FORMAT.md describes the bytes. */
+#ifndef CM_CHECKPOINT_H
+#define CM_CHECKPOINT_H
+
+#include "map.h"
+#include "store.h"
+
+typedef struct cm_parent {
+    cm_id id;
+    uint64_t number;
+} cm_parent;
+
+struct cm_checkpoint {
+    atomic_uint references;
+    cm_store *store;
+    cm_id id;
+    char *session;
+    uint64_t number;
+    int64_t time;
+    char *message, *code; /* NULL: none */
+    cm_parent *parents;
+    size_t parent_count;
+    uint64_t variable_count;
+    cm_id variable_map; /* name -> cm_variable */
+    cm_id page_map;     /* page, 8 bytes big endian -> pod id, owner page */
+    char **unsaved;     /* name, reason, name, reason, ... */
+    size_t unsaved_count;
+    cm_save_stats stats;
+    pthread_mutex_t lock; /* guards loading the variables */
+    cm_variable *variables;
+    bool loaded;
+};
+
+/* Replaces `content`. */
+CM_MUST_USE int cm_checkpoint_encode(const cm_checkpoint *checkpoint, cm_buffer *content);
+/* `id`, `store` and `references` are left alone. On failure the checkpoint is to be cleared too. */
+CM_MUST_USE int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *checkpoint);
+void cm_checkpoint_clear(cm_checkpoint *checkpoint);
+
+/* A variable as the map's value, without its name. Appends. */
+void cm_variable_encode(const cm_variable *variable, cm_buffer *value);
+/* Fills all but name; type and summary are fresh copies. */
+CM_MUST_USE int cm_variable_decode(const void *value, size_t size, cm_variable *variable);
+void cm_variable_clear(cm_variable *variable);
+
+/* Where the pod at a page is; for a fragment, the page of the object it belongs to. */
+typedef struct cm_page {
+    cm_id pod;
+    uint64_t owner; /* 0: not a fragment */
+} cm_page;
+
+void cm_page_key(uint64_t page, uint8_t key[8]);
+void cm_page_encode(const cm_page *page, cm_buffer *value);
+/* -EILSEQ: no such page, or damaged. */
+CM_MUST_USE int cm_checkpoint_page(cm_checkpoint *checkpoint, uint64_t page, cm_page *out);
+
+/* What a session's head ref holds. */
+typedef struct cm_head {
+    uint64_t last, number; /* 0: none */
+    char *branch;          /* NULL: detached */
+    cm_buffer raw;         /* as stored, for compare-and-swap; empty: absent */
+    cm_buffer branch_raw;  /* the branch's ref, likewise */
+} cm_head;
+
+/* An absent head is an empty one on branch "main". */
+CM_MUST_USE int cm_head_read(cm_store *store, const char *session, cm_head *head);
+void cm_head_clear(cm_head *head);
+/* One atomic commit of `txn`: checkpoint `number`, its branch, the head. Frees the txn. */
+CM_MUST_USE int cm_head_advance(cm_store *store, cm_backend_txn *txn, const char *session, const cm_head *head,
+                                uint64_t number, const cm_id *checkpoint);
+/* Session and ref names: what may not be in them. */
+CM_MUST_USE int cm_name_check(const char *what, const char *name);
+
+#endif

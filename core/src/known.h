@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * known.h - ids known to be in the store, with their stored sizes: the hot part of the thesaurus in memory, so that an
+ * unchanged pod costs no look-up in the backend. Bounded; any thread.
+ */
+#ifndef CM_KNOWN_H
+#define CM_KNOWN_H
+
+#include <chipmink/chipmink.h>
+
+typedef struct cm_known cm_known;
+
+cm_known *cm_known_new(void); /* NULL: out of memory */
+void cm_known_free(cm_known *known);
+/* Whether the id is known, and its stored size. */
+bool cm_known_find(cm_known *known, const cm_id *id, uint64_t *stored);
+/* True if the id was not known before: the caller is the one who adds it. `stored` may be corrected by a second add. */
+bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored);
+/* After a failed or cancelled save, whose puts were never committed. */
+void cm_known_clear(cm_known *known);
+
+#endif

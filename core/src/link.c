@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * link.c - reading a linked stream. Pod bodies are patched once and kept up to a budget, the least recently used go first;
+ * chunks are read straight into the caller's memory. The plan itself never changes, so only bodies need the lock.
+ */
+#include "plan.h"
+#include "tree.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    FILE_BUDGET = 16 << 20,   /* bodies kept by a stream that is read as a file */
+    LOAD_BUDGET = 1 << 30,    /* by one that is read at once and then closed */
+    PARALLEL_LEAST = 4 << 20, /* a buffer that is worth several threads */
+    THREADS_MOST = 8,
+};
+
+typedef struct cm_linked_body {
+    cm_buffer content; /* of the pod */
+    uint8_t *bytes;    /* its body, within content */
+    size_t size;
+    uint32_t instance;
+    struct cm_linked_body *newer, *older;
+} cm_linked_body;
+
+struct cm_link {
+    cm_checkpoint *checkpoint;
+    cm_plan plan;
+    pthread_mutex_t lock; /* guards the bodies */
+    cm_linked_body *newest, *oldest;
+    size_t kept, budget;
+};
+
+/* ---- bodies ------------------------------------------------------------------------------------------------------ */
+
+static void unlist(cm_link *link, cm_linked_body *body)
+{
+    *(body->newer ? &body->newer->older : &link->newest) = body->older;
+    *(body->older ? &body->older->newer : &link->oldest) = body->newer;
+}
+
+static void enlist(cm_link *link, cm_linked_body *body)
+{
+    body->newer = NULL;
+    body->older = link->newest;
+    *(link->newest ? &link->newest->newer : &link->oldest) = body;
+    link->newest = body;
+}
+
+static void drop(cm_link *link, cm_linked_body *body)
+{
+    unlist(link, body);
+    link->kept -= body->content.capacity;
+    link->plan.instances[body->instance].body = NULL;
+    cm_buffer_free(&body->content);
+    free(body);
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint32_t get_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* Local indices become the stream's. The view's positions were checked when it was decoded. */
+static void patch(const cm_instance *instance, const cm_pod_view *view, uint8_t *body)
+{
+    for (size_t i = 0; i < view->get_count; i++) {
+        uint8_t *operand = body + view->gets[i] + 1;
+        put_u32(operand, cm_plan_memo(instance, get_u32(operand)));
+    }
+    for (uint32_t i = 0; i < instance->patch_count; i++)
+        put_u32(body + instance->patches[i].position + 1, instance->patches[i].memo);
+}
+
+/* Takes the content over and keeps it as the body of the instance. */
+static cm_linked_body *keep(cm_link *link, cm_instance *instance, const cm_pod_view *view, cm_buffer *content)
+{
+    cm_linked_body *body = calloc(1, sizeof *body);
+    if (!body)
+        return NULL;
+    body->bytes = content->data + (view->body - content->data);
+    body->size = view->body_size;
+    body->content = *content;
+    body->instance = (uint32_t)(instance - link->plan.instances);
+    *content = (cm_buffer)CM_BUFFER_INIT;
+    patch(instance, view, body->bytes);
+    instance->body = body;
+    enlist(link, body);
+    link->kept += body->content.capacity;
+    return body;
+}
+
+static void linked(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content)
+{
+    cm_link *link = arg;
+    if (content->data && link->kept + content->capacity <= link->budget)
+        (void)keep(link, instance, view, content); /* without memory it is read again later */
+}
+
+static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
+{
+    (void)page;
+    cm_link *link = arg;
+    int result = cm_object_get(link->checkpoint->store, pod, CM_KIND_POD, content);
+    if (!result)
+        result = cm_pod_decode(content->data, content->size, view);
+    if (result) {
+        char hex[CM_ID_HEX + 1];
+        cm_id_hex(pod, hex);
+        cm_fail_in(result, "pod %.16s", hex);
+    }
+    return result;
+}
+
+static int locate(void *arg, uint64_t page, cm_page *out)
+{
+    return cm_checkpoint_page(((cm_link *)arg)->checkpoint, page, out);
+}
+
+/* The patched body of an instance, from memory or read again. Called locked. */
+static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
+{
+    cm_instance *instance = &link->plan.instances[index];
+    if (instance->body) {
+        unlist(link, instance->body);
+        enlist(link, instance->body);
+        *out = instance->body;
+        return 0;
+    }
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    cm_pod_view view = {0};
+    int result = fetch(link, &instance->pod, instance->page, &view, &content);
+    if (!result) {
+        while (link->oldest && link->kept + content.capacity > link->budget)
+            drop(link, link->oldest);
+        *out = keep(link, instance, &view, &content);
+        if (!*out)
+            result = cm_fail(ENOMEM, "out of memory for a pod");
+    }
+    cm_pod_view_clear(&view);
+    return result;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static int by_rank(const void *a, const void *b)
+{
+    const cm_variable *x = *(const cm_variable *const *)a, *y = *(const cm_variable *const *)b;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+static cm_plan_root *roots_of(const cm_variable **variables, size_t count)
+{
+    qsort(variables, count, sizeof *variables, by_rank);
+    cm_plan_root *roots = malloc((count ? count : 1) * sizeof *roots);
+    for (size_t i = 0; roots && i < count; i++)
+        roots[i] = (cm_plan_root){variables[i]->name, variables[i]->root};
+    return roots;
+}
+
+static int choose(cm_checkpoint *checkpoint, const char *const *names, size_t count, const cm_variable **chosen)
+{
+    for (size_t i = 0; i < count; i++) {
+        int result = cm_checkpoint_variable(checkpoint, names[i], &chosen[i]);
+        if (result)
+            return result;
+    }
+    return 0;
+}
+
+static int plan(cm_link *link, const char *const *names, size_t count, unsigned flags)
+{
+    cm_checkpoint *c = link->checkpoint;
+    const cm_variable *variables;
+    size_t variable_count;
+    int result = cm_checkpoint_variables(c, &variables, &variable_count);
+    if (result)
+        return result;
+    bool everything = count == 0;
+    size_t chosen_count = everything ? variable_count : count;
+    cm_cleanup(cm_cleanup_free) const cm_variable **chosen = malloc((chosen_count + 1) * sizeof *chosen);
+    cm_cleanup(cm_cleanup_free) const cm_variable **ordered = malloc((variable_count + 1) * sizeof *ordered);
+    if (!chosen || !ordered)
+        return cm_fail(ENOMEM, "out of memory");
+    for (size_t i = 0; i < variable_count; i++) {
+        ordered[i] = &variables[i];
+        if (everything)
+            chosen[i] = &variables[i];
+    }
+    if (!everything)
+        result = choose(c, names, count, chosen);
+    if (result)
+        return result;
+    cm_cleanup(cm_cleanup_free) cm_plan_root *roots = roots_of(chosen, chosen_count);
+    cm_cleanup(cm_cleanup_free) cm_plan_root *all = roots_of(ordered, variable_count);
+    if (!roots || !all)
+        return cm_fail(ENOMEM, "out of memory");
+    const cm_plan_source source = {fetch, locate, linked, link};
+    return cm_plan_make(&source, roots, chosen_count, all, variable_count, flags, &link->plan);
+}
+
+int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_link **out)
+{
+    if (!(flags & CM_LINK_NAMESPACE) && count != 1)
+        return cm_fail(EINVAL, "a stream that is no namespace is of exactly one variable, not of %zu", count);
+    cm_link *link = calloc(1, sizeof *link);
+    if (!link)
+        return cm_fail(ENOMEM, "out of memory");
+    link->checkpoint = cm_checkpoint_ref(checkpoint);
+    link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
+    pthread_mutex_init(&link->lock, NULL);
+    int result = plan(link, names, count, flags);
+    if (result) {
+        cm_link_close(link);
+        return result == -ENOENT
+                   ? result
+                   : cm_fail_in(result, "%s@%llu", checkpoint->session, (unsigned long long)checkpoint->number);
+    }
+    *out = link;
+    return 0;
+}
+
+void cm_link_close(cm_link *link)
+{
+    if (!link)
+        return;
+    while (link->oldest)
+        drop(link, link->oldest);
+    cm_plan_clear(&link->plan);
+    cm_checkpoint_unref(link->checkpoint);
+    pthread_mutex_destroy(&link->lock);
+    free(link);
+}
+
+uint64_t cm_link_size(const cm_link *link)
+{
+    return link->plan.size;
+}
+
+size_t cm_link_memory(const cm_link *link)
+{
+    return sizeof *link + cm_plan_memory(&link->plan) + link->kept;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+static int read_segment(cm_link *link, const cm_segment *segment, uint64_t within, uint8_t *memory, size_t size)
+{
+    cm_store *store = link->checkpoint->store;
+    if (segment->kind == CM_SEGMENT_TREE) {
+        const cm_tree_ref *tree = &link->plan.trees[segment->instance];
+        return cm_tree_read(store, &tree->root, tree->size, within, memory, size);
+    }
+    if (segment->kind == CM_SEGMENT_LITERAL) {
+        memcpy(memory, link->plan.literals.data + segment->from + within, size);
+        return 0;
+    }
+    pthread_mutex_lock(&link->lock);
+    cm_linked_body *body = NULL;
+    int result = body_of(link, segment->instance, &body);
+    if (body && (segment->from + within > body->size || size > body->size - (segment->from + within)))
+        result = cm_fail(EILSEQ, "a pod changed its size between two reads");
+    if (body && !result)
+        memcpy(memory, body->bytes + segment->from + within, size);
+    pthread_mutex_unlock(&link->lock);
+    return result;
+}
+
+/* The last segment that begins at or before the offset. */
+static size_t segment_at(const cm_plan *plan, uint64_t offset)
+{
+    size_t low = 0, high = plan->segment_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->segments[middle].offset <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int cm_link_read(cm_link *link, uint64_t offset, void *buffer, size_t size, size_t *done)
+{
+    const cm_plan *plan = &link->plan;
+    uint8_t *memory = buffer;
+    *done = 0;
+    if (offset >= plan->size)
+        return 0;
+    if (size > plan->size - offset)
+        size = (size_t)(plan->size - offset);
+    for (size_t i = segment_at(plan, offset); size > 0; i++) {
+        uint64_t end = i + 1 < plan->segment_count ? plan->segments[i + 1].offset : plan->size;
+        uint64_t within = offset - plan->segments[i].offset;
+        size_t part = end - offset < size ? (size_t)(end - offset) : size;
+        int result = read_segment(link, &plan->segments[i], within, memory, part);
+        if (result)
+            return result;
+        memory += part;
+        offset += part;
+        size -= part;
+        *done += part;
+    }
+    return 0;
+}
+
+size_t cm_link_buffer_count(const cm_link *link)
+{
+    return link->plan.buffer_count;
+}
+
+uint64_t cm_link_buffer_size(const cm_link *link, size_t i)
+{
+    return link->plan.buffers[i].size;
+}
+
+bool cm_link_buffer_readonly(const cm_link *link, size_t i)
+{
+    return link->plan.buffers[i].readonly;
+}
+
+typedef struct part {
+    cm_store *store;
+    const cm_tree_ref *tree;
+    uint64_t offset;
+    size_t size;
+    uint8_t *memory;
+    int result;
+    char message[512];
+} part;
+
+static void *read_part(void *arg)
+{
+    part *p = arg;
+    p->result = cm_tree_read(p->store, &p->tree->root, p->tree->size, p->offset, p->memory, p->size);
+    if (p->result)
+        snprintf(p->message, sizeof p->message, "%s", cm_error_message());
+    return NULL;
+}
+
+int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
+{
+    const cm_tree_ref *tree = &link->plan.buffers[i];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t threads = tree->size < PARALLEL_LEAST || cores < 1 ? 1 : cores > THREADS_MOST ? THREADS_MOST : (size_t)cores;
+    uint64_t chunks = cm_chunk_count(tree->size), per = chunks / threads + (chunks % threads != 0);
+    part parts[THREADS_MOST] = {{0}};
+    pthread_t started[THREADS_MOST];
+    bool running[THREADS_MOST] = {false};
+    for (size_t t = 0; t < threads; t++) {
+        uint64_t start = t * per * CM_CHUNK;
+        if (t > 0 && start >= tree->size)
+            break;
+        uint64_t size = tree->size - start < per * CM_CHUNK ? tree->size - start : per * CM_CHUNK;
+        parts[t] = (part){.store = link->checkpoint->store,
+                          .tree = tree,
+                          .offset = start,
+                          .size = (size_t)size,
+                          .memory = (uint8_t *)memory + start};
+        running[t] = t > 0 && pthread_create(&started[t], NULL, read_part, &parts[t]) == 0;
+        if (t > 0 && !running[t])
+            read_part(&parts[t]);
+    }
+    read_part(&parts[0]);
+    int result = 0;
+    for (size_t t = 0; t < threads; t++) {
+        if (running[t])
+            pthread_join(started[t], NULL);
+        if (parts[t].result && !result)
+            result = cm_fail(-parts[t].result, "%s", parts[t].message);
+    }
+    return result;
+}

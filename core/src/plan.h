@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.h - linking: where every byte of a linked stream comes from.
+ *
+ * A plan is made by going through the pods in the order in which the stream will be read, as a linker lays out sections.
+ * Each pod occurs once; its memo indices begin at the number of objects memoized before it, and are shifted further by
+ * what its children memoize. A second way to the same pod becomes a LONG_BINGET.
+ *
+ * The order in which a checkpoint was walked always works: references only go back. A partial load may meet a reference
+ * to an object in a pod that is not linked yet; that pod is then linked right there, and popped:
+ *
+ *     ... j<object>                 becomes      ... <pod> 0 j<object>
+ *
+ * Rarely this runs into a pod that is under construction and has not memoized what is asked for. Then the pod asked for is
+ * put in front of the stream (the prelude), and planning starts again; if that does not help, all variables are put in front,
+ * in the order they were walked.
+ */
+#ifndef CM_PLAN_H
+#define CM_PLAN_H
+
+#include "checkpoint.h"
+#include "pod.h"
+
+typedef struct cm_plan_root {
+    const char *name;
+    cm_address address;
+} cm_plan_root;
+
+/* From local index `from` on, `shift` objects were memoized in between. */
+typedef struct cm_shift {
+    uint32_t from, shift;
+} cm_shift;
+
+typedef struct cm_patch {
+    uint32_t position, memo;
+} cm_patch;
+
+typedef struct cm_instance { /* a pod in the stream */
+    uint64_t page;
+    cm_id pod;
+    uint32_t memo_base, memo_count, root;
+    uint32_t progress; /* while under construction: local indices below are memoized */
+    uint8_t kind, state;
+    uint32_t shift_count, shift_capacity, patch_count, patch_capacity;
+    cm_shift *shifts;
+    cm_patch *patches;           /* externals: where, and the global index */
+    struct cm_linked_body *body; /* link.c: its body, patched, while it is in memory */
+} cm_instance;
+
+typedef struct cm_plan_source {
+    /* Fills the view of a pod; the body may be borrowed from `content`, which the caller frees after the view. */
+    int (*fetch)(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content);
+    int (*locate)(void *arg, uint64_t page, cm_page *out);
+    /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
+    void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
+    void *arg;
+} cm_plan_source;
+
+enum cm_segment_kind { CM_SEGMENT_LITERAL, CM_SEGMENT_BODY, CM_SEGMENT_TREE };
+
+typedef struct cm_segment {
+    uint64_t offset; /* in the stream; it ends where the next begins */
+    uint32_t kind;
+    uint32_t instance; /* BODY; TREE: index into trees */
+    uint64_t from;     /* BODY: position; LITERAL: offset in literals */
+} cm_segment;
+
+typedef struct cm_tree_ref {
+    cm_id root;
+    uint64_t size;
+    bool readonly;
+} cm_tree_ref;
+
+typedef struct cm_plan {
+    cm_instance *instances;
+    size_t instance_count, instance_capacity;
+    uint32_t *slots; /* page -> instance + 1, open addressing */
+    size_t slot_count;
+    cm_segment *segments;
+    size_t segment_count, segment_capacity;
+    cm_tree_ref *trees; /* in the stream */
+    size_t tree_count, tree_capacity;
+    cm_tree_ref *buffers; /* out of band */
+    size_t buffer_count, buffer_capacity;
+    cm_buffer literals;
+    uint64_t size;
+    uint32_t memo;
+} cm_plan;
+
+/*
+ * [blocks] `all`: every variable of the checkpoint in walking order, for the last resort. The plan is to be cleared also on
+ * failure.
+ */
+CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count,
+                             const cm_plan_root *all, size_t all_count, unsigned flags, cm_plan *plan);
+void cm_plan_clear(cm_plan *plan);
+/* The index in the stream's memo of local `index` of an instance. */
+uint32_t cm_plan_memo(const cm_instance *instance, uint32_t index);
+/* What the stream of the plan is made of, as an id: equal for equal streams. */
+CM_MUST_USE int cm_plan_content(const cm_plan *plan, const cm_plan_root *root, cm_id *id);
+size_t cm_plan_memory(const cm_plan *plan);
+
+#endif

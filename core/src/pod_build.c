@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pod_build.c - the builder's side of save.h: pods under construction. One thread per save. */
+#include "save_internal.h"
+
+#include "codec.h"
+#include "tree.h"
+
+enum { BODY_MOST = CM_RECORD_MOST / 2 };
+
+void cm_body_grow(cm_body *body, size_t size)
+{
+    if (body->error)
+        return;
+    size_t used = (size_t)(body->cursor - body->start), capacity = (size_t)(body->limit - body->start);
+    if (size > BODY_MOST - used) {
+        body->error = -E2BIG;
+        return;
+    }
+    capacity = capacity < 128 ? 256 : capacity * 2;
+    while (capacity < used + size)
+        capacity *= 2;
+    uint8_t *start = realloc(body->start, capacity);
+    if (!start) {
+        body->error = -ENOMEM;
+        return;
+    }
+    body->start = start;
+    body->cursor = start + used;
+    body->limit = start + capacity;
+}
+
+/* Makes room for one more element in a growing array. */
+static bool room(void *array, size_t count, size_t *capacity, size_t element)
+{
+    if (count < *capacity)
+        return true;
+    size_t larger = *capacity ? *capacity * 2 : 8;
+    void *grown = realloc(*(void **)array, larger * element);
+    if (!grown)
+        return false;
+    *(void **)array = grown;
+    *capacity = larger;
+    return true;
+}
+
+cm_pod *cm_save_page_find(const cm_save *save, uint64_t page)
+{
+    if (save->page_slots == 0)
+        return NULL;
+    size_t at = page & (save->page_slots - 1);
+    while (save->pages[at] && save->pages[at]->page != page)
+        at = (at + 1) & (save->page_slots - 1);
+    return save->pages[at];
+}
+
+static void page_insert(cm_save *save, cm_pod *pod)
+{
+    size_t at = pod->page & (save->page_slots - 1);
+    while (save->pages[at])
+        at = (at + 1) & (save->page_slots - 1);
+    save->pages[at] = pod;
+}
+
+static bool page_room(cm_save *save)
+{
+    if ((size_t)save->pod_count * 3 < save->page_slots * 2)
+        return true;
+    size_t slots = save->page_slots ? save->page_slots * 2 : 256;
+    cm_pod **pages = calloc(slots, sizeof *pages);
+    if (!pages)
+        return false;
+    free(save->pages);
+    save->pages = pages;
+    save->page_slots = slots;
+    for (uint32_t i = 0; i < save->pod_count; i++)
+        page_insert(save, save->pods[i]);
+    return true;
+}
+
+cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
+{
+    size_t capacity = save->pod_capacity;
+    if (!page_room(save) || save->pod_count == UINT32_MAX ||
+        !room(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
+        return NULL;
+    save->pod_capacity = (uint32_t)capacity;
+    cm_pod *pod = calloc(1, sizeof *pod);
+    if (!pod)
+        return NULL;
+    pod->save = save;
+    pod->parent = parent;
+    pod->kind = (uint8_t)kind;
+    pod->sources_end = &pod->sources;
+    pod->variable = (uint32_t)save->variable_count;
+    pod->sequence = save->pod_count;
+    pod->lowest_target = UINT32_MAX;
+    if (parent) {
+        pod->ordinal = parent->children_made++;
+        pod->page = cm_page_of_child(parent->page, pod->ordinal);
+    } else {
+        pod->page = cm_page_of_variable(save->variable_name ? save->variable_name : "");
+    }
+    while (cm_save_page_find(save, pod->page)) { /* two places with one 64-bit hash: the later one moves on */
+        pod->page++;
+        pod->page_given = true;
+    }
+    save->pods[save->pod_count++] = pod;
+    page_insert(save, pod);
+    return pod;
+}
+
+void cm_pod_destroy(cm_pod *pod)
+{
+    if (!pod)
+        return;
+    while (pod->sources) {
+        cm_source *next = pod->sources->next;
+        if (pod->sources->chunks != &pod->sources->single)
+            free(pod->sources->chunks);
+        free(pod->sources);
+        pod->sources = next;
+    }
+    free(pod->body.start);
+    free(pod->events);
+    free(pod->gets);
+    free(pod);
+}
+
+static cm_event *add_event(cm_pod *pod, uint8_t type)
+{
+    if (!room(&pod->events, pod->event_count, &pod->event_capacity, sizeof *pod->events)) {
+        pod->body.error = -ENOMEM;
+        return NULL;
+    }
+    cm_event *event = &pod->events[pod->event_count++];
+    *event = (cm_event){.position = (uint32_t)cm_body_size(&pod->body), .memo = pod->body.memo_count, .type = type};
+    return event;
+}
+
+static void put_get(cm_body *body, uint32_t index)
+{
+    if (cm_body_room(body, CM_GET_SIZE)) {
+        *body->cursor++ = CM_OP_LONG_BINGET;
+        for (int i = 0; i < 4; i++)
+            *body->cursor++ = (uint8_t)(index >> (8 * i));
+    }
+}
+
+void cm_pod_get(cm_pod *pod, uint32_t index)
+{
+    if (!room(&pod->gets, pod->get_count, &pod->get_capacity, sizeof *pod->gets)) {
+        pod->body.error = -ENOMEM;
+        return;
+    }
+    pod->gets[pod->get_count++] = (uint32_t)cm_body_size(&pod->body);
+    put_get(&pod->body, index);
+}
+
+void cm_pod_external(cm_pod *pod, cm_pod *target, uint32_t index)
+{
+    cm_event *event = add_event(pod, CM_EVENT_EXTERNAL);
+    if (!event)
+        return;
+    event->page = target->page;
+    event->index = index;
+    event->pod = target;
+    target->exported = true;
+    if (target->sequence < pod->lowest_target)
+        pod->lowest_target = target->sequence;
+    put_get(&pod->body, 0);
+}
+
+void cm_pod_child(cm_pod *pod, cm_pod *child)
+{
+    cm_event *event = add_event(pod, child->page_given ? CM_EVENT_CHILD_AT : CM_EVENT_CHILD);
+    if (!event)
+        return;
+    event->pod = child;
+    event->index = child->ordinal;
+    event->page = child->page;
+    pod->tree_size += child->tree_size;
+    pod->tree_pods += child->tree_pods;
+    if (child->lowest_target < pod->lowest_target)
+        pod->lowest_target = child->lowest_target;
+}
+
+void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
+{
+    cm_event *event = add_event(pod, (uint8_t)(CM_EVENT_BUFFER + kind));
+    if (!event)
+        return;
+    event->size = size;
+    uint64_t chunks = cm_chunk_count(size);
+    cm_source *source = calloc(1, sizeof *source);
+    if (source)
+        source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
+    if (!source || !source->chunks) {
+        free(source);
+        pod->body.error = -ENOMEM;
+        return;
+    }
+    source->data = data;
+    source->size = size;
+    atomic_init(&source->pieces_left, chunks / CM_PIECE_CHUNKS + (chunks % CM_PIECE_CHUNKS != 0));
+    *pod->sources_end = source;
+    pod->sources_end = &source->next;
+    pod->tree_size += cm_buffer_stream_size(size);
+    for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS) {
+        uint64_t left = size - first * CM_CHUNK, most = (uint64_t)CM_PIECE_CHUNKS * CM_CHUNK;
+        cm_item item = {.source = source, .first_chunk = first, .bytes = left < most ? left : most};
+        int result = cm_save_enqueue(pod->save, &item, 1);
+        if (result && !pod->body.error)
+            pod->body.error = result;
+    }
+}
+
+int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
+{
+    if (!pod->body.error && pod->finished)
+        return cm_fail(EINVAL, "a pod was finished twice");
+    if (pod->body.error) {
+        cm_save_set_error(save, pod->body.error == -E2BIG ? cm_fail(E2BIG, "a pod outgrew %d bytes", BODY_MOST)
+                                                          : cm_fail(-pod->body.error, "out of memory building a pod"));
+        return pod->body.error;
+    }
+    if (root != CM_INDEX_ROOT && root >= pod->body.memo_count)
+        return cm_fail(EINVAL, "a pod's root has memo index %u of %u", root, pod->body.memo_count);
+    pod->root = root;
+    pod->finished = true;
+    pod->body_size = (uint32_t)cm_body_size(&pod->body);
+    pod->tree_size += pod->body_size;
+    pod->tree_pods++;
+    cm_item item = {.pod = pod, .bytes = pod->body_size + pod->event_count * sizeof(cm_event)};
+    return cm_save_enqueue(save, &item, 1);
+}
+
+int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view)
+{
+    *view = (cm_pod_view){.kind = pod->kind,
+                          .root = pod->root,
+                          .memo_count = pod->body.memo_count,
+                          .event_count = pod->event_count,
+                          .body_size = pod->body_size};
+    if (pod->event_count) {
+        view->events = malloc(pod->event_count * sizeof *view->events);
+        if (!view->events)
+            return cm_fail(ENOMEM, "out of memory");
+        memcpy(view->events, pod->events, pod->event_count * sizeof *view->events);
+    }
+    return 0;
+}

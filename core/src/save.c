@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* save.c - the life of a save: begin, variables, wait, free. */
+#include "save_internal.h"
+
+#include "checkpoint.h"
+
+#include <time.h>
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void init_sync(cm_save *save)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&save->lock, NULL);
+    pthread_cond_init(&save->work, NULL);
+    pthread_cond_init(&save->progress, NULL);
+    pthread_cond_init(&save->finished, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+static int open_parent(cm_save *save)
+{
+    int result = cm_head_read(save->store, save->session, save->head);
+    if (!result && save->head->number)
+        result = cm_checkpoint_open_number(save->store, save->session, save->head->number, &save->parent);
+    return result;
+}
+
+int cm_save_begin(cm_store *store, const char *session, cm_save **out)
+{
+    int result = cm_name_check("session", session);
+    if (!result)
+        result = cm_store_enter(store);
+    if (result)
+        return result;
+    cm_save *save = calloc(1, sizeof *save);
+    if (!save) {
+        cm_store_leave(store);
+        return cm_fail(ENOMEM, "out of memory");
+    }
+    init_sync(save);
+    save->store = cm_store_ref(store);
+    save->session = strdup(session);
+    save->head = calloc(1, sizeof *save->head);
+    save->begin_ns = now_ns();
+    result = save->session && save->head ? open_parent(save) : cm_fail(ENOMEM, "out of memory");
+    if (!result)
+        result = store->backend->ops->begin(store->backend, &save->txn);
+    if (result) {
+        cm_save_free(save);
+        return result;
+    }
+    *out = save;
+    return 0;
+}
+
+int cm_save_variable_begin(cm_save *save, const char *name)
+{
+    if (save->variable_name)
+        return cm_fail(EINVAL, "variable '%s' was not ended", save->variable_name);
+    save->variable_name = strdup(name);
+    save->variable_first = save->pod_count;
+    return save->variable_name ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+static bool room(void *array, size_t count, size_t *capacity, size_t element)
+{
+    if (count < *capacity)
+        return true;
+    size_t larger = *capacity ? *capacity * 2 : 16;
+    void *grown = realloc(*(void **)array, larger * element);
+    if (!grown)
+        return false;
+    *(void **)array = grown;
+    *capacity = larger;
+    return true;
+}
+
+int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const char *type, const char *summary)
+{
+    if (!save->variable_name)
+        return cm_fail(EINVAL, "no variable was begun");
+    if (!pod->finished)
+        return cm_fail(EINVAL, "the pod of variable '%s' is not finished", save->variable_name);
+    if (!room(&save->variables, save->variable_count, &save->variable_capacity, sizeof *save->variables))
+        return cm_fail(ENOMEM, "out of memory");
+    cm_saved_variable *v = &save->variables[save->variable_count];
+    *v = (cm_saved_variable){.name = save->variable_name,
+                             .type = strdup(type ? type : ""),
+                             .summary = strdup(summary ? summary : ""),
+                             .pod = pod,
+                             .index = index == CM_INDEX_ROOT ? pod->root : index,
+                             .first_pod = save->variable_first,
+                             .end_pod = save->pod_count};
+    save->variable_count++;
+    save->variable_name = NULL;
+    return v->type && v->summary ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+void cm_save_variable_cancel(cm_save *save)
+{
+    for (uint32_t i = save->variable_first; save->variable_name && i < save->pod_count; i++)
+        save->pods[i]->finished = false; /* out of the page map */
+    free(save->variable_name);
+    save->variable_name = NULL;
+    /* Its pods stay in memory, and what the workers already wrote stays in the store, until the save is freed and gc
+     * runs: nothing refers to them. A page they took stays taken for this save. */
+}
+
+int cm_save_unsaved(cm_save *save, const char *name, const char *reason)
+{
+    if (!room(&save->unsaved, save->unsaved_count, &save->unsaved_capacity, sizeof *save->unsaved))
+        return cm_fail(ENOMEM, "out of memory");
+    cm_unsaved *u = &save->unsaved[save->unsaved_count++];
+    *u = (cm_unsaved){strdup(name), strdup(reason)};
+    return u->name && u->reason ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+int cm_save_commit(cm_save *save, const char *message, const char *code)
+{
+    if (save->committer_started)
+        return cm_fail(EINVAL, "the save was committed already");
+    save->commit_ns = now_ns();
+    save->message = message ? strdup(message) : NULL;
+    save->code = code ? strdup(code) : NULL;
+    if ((message && !save->message) || (code && !save->code))
+        return cm_fail(ENOMEM, "out of memory");
+    int error = pthread_create(&save->committer, NULL, cm_save_committer, save);
+    if (error)
+        return cm_fail(error, "no thread for writing the checkpoint could be started");
+    save->committer_started = true;
+    return 0;
+}
+
+int cm_save_wait(cm_save *save, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&save->lock);
+    int timed_out = 0;
+    while (save->state != CM_SAVE_DONE && !timed_out)
+        timed_out = pthread_cond_timedwait(&save->finished, &save->lock, &until);
+    int result = save->state != CM_SAVE_DONE ? -EAGAIN : save->error;
+    if (save->state == CM_SAVE_DONE && result)
+        cm_fail(-result, "%s", save->error_message ? save->error_message : "the save failed");
+    pthread_mutex_unlock(&save->lock);
+    return result;
+}
+
+cm_checkpoint *cm_save_checkpoint(cm_save *save)
+{
+    return save->checkpoint ? cm_checkpoint_ref(save->checkpoint) : NULL;
+}
+
+void cm_save_free(cm_save *save)
+{
+    if (!save)
+        return;
+    pthread_mutex_lock(&save->lock);
+    if (!save->irrevocable)
+        save->cancelled = true;
+    pthread_cond_broadcast(&save->work);
+    pthread_cond_broadcast(&save->progress);
+    pthread_mutex_unlock(&save->lock);
+    cm_save_stop_workers(save);
+    if (save->committer_started)
+        pthread_join(save->committer, NULL);
+    if (save->txn)
+        save->store->backend->ops->abort(save->txn);
+    if (!save->checkpoint)
+        cm_known_clear(save->store->known); /* what it put was not committed */
+    for (uint32_t i = 0; i < save->pod_count; i++)
+        cm_pod_destroy(save->pods[i]);
+    for (size_t i = 0; i < save->variable_count; i++) {
+        free(save->variables[i].name);
+        free(save->variables[i].type);
+        free(save->variables[i].summary);
+    }
+    for (size_t i = 0; i < save->unsaved_count; i++) {
+        free(save->unsaved[i].name);
+        free(save->unsaved[i].reason);
+    }
+    cm_checkpoint_unref(save->checkpoint);
+    cm_checkpoint_unref(save->parent);
+    if (save->head)
+        cm_head_clear(save->head);
+    cm_store_leave(save->store);
+    cm_store_unref(save->store);
+    free(save->head);
+    free(save->pods);
+    free(save->pages);
+    free(save->variables);
+    free(save->unsaved);
+    free(save->variable_name);
+    free(save->queue);
+    free(save->session);
+    free(save->message);
+    free(save->code);
+    free(save->error_message);
+    pthread_mutex_destroy(&save->lock);
+    pthread_cond_destroy(&save->work);
+    pthread_cond_destroy(&save->progress);
+    pthread_cond_destroy(&save->finished);
+    free(save);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save_internal.h - a save in progress.
+ *
+ * One thread builds (the caller's). Finished pods and the buffers they refer to enter a queue, first in, first out;
+ * workers hash, compress and put them. A pod's content names its children by id, so it waits for them; they are ahead of
+ * it in the queue, so some worker has them and it cannot wait for ever. A committer thread, started by cm_save_commit,
+ * works along until the queue is empty, writes the checkpoint, and ends.
+ *
+ * `lock` guards the queue, the state and the error. Pods are written by the builder before they are queued and by one worker
+ * after; `done` (release/acquire) hands their results on.
+ */
+#ifndef CM_SAVE_INTERNAL_H
+#define CM_SAVE_INTERNAL_H
+
+#include "known.h"
+#include "pod.h"
+#include "store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { CM_WORKERS_MOST = 8, CM_PIECE_CHUNKS = 16 };
+
+/* Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. */
+typedef struct cm_source {
+    const uint8_t *data;
+    uint64_t size;
+    cm_id *chunks; /* of a single chunk: &single */
+    cm_id single;
+    atomic_size_t pieces_left;
+    atomic_uint_fast64_t stored; /* bytes on disk of what it consists of */
+    struct cm_source *next;
+} cm_source;
+
+struct cm_pod {
+    cm_body body; /* first: cm_pod_body */
+    cm_save *save;
+    cm_pod *parent;
+    uint64_t page;
+    cm_event *events;
+    size_t event_count, event_capacity;
+    uint32_t *gets;
+    size_t get_count, get_capacity;
+    cm_source *sources, **sources_end; /* of its buffer events, in order */
+    uint32_t ordinal;                  /* among the pods made below its parent */
+    uint32_t children_made;
+    uint32_t sequence;      /* of all pods of the save, in the order made; what is below it follows it directly */
+    uint32_t lowest_target; /* lowest sequence that an external in it or below it refers to */
+    uint32_t root;
+    uint32_t variable;
+    uint8_t kind;
+    bool page_given; /* its derived page was taken by another pod */
+    bool exported;   /* some external refers to it */
+    bool finished;
+    uint32_t body_size;
+    uint64_t tree_size; /* bytes of the plain stream of it and what is below it */
+    uint64_t tree_pods;
+    /* results of the worker */
+    atomic_bool done;
+    cm_id id;
+    uint64_t stored; /* record and buffers */
+    bool fresh;      /* not in the store before */
+};
+
+typedef struct cm_saved_variable {
+    char *name, *type, *summary;
+    const cm_pod *pod;
+    uint32_t index;
+    uint32_t first_pod, end_pod; /* sequences of the pods built for it */
+} cm_saved_variable;
+
+typedef struct cm_unsaved {
+    char *name, *reason;
+} cm_unsaved;
+
+typedef struct cm_item { /* of the queue: a pod, or a piece of a source */
+    cm_pod *pod;
+    cm_source *source;
+    uint64_t first_chunk;
+    uint64_t bytes;
+} cm_item;
+
+enum cm_save_state { CM_SAVE_BUILDING, CM_SAVE_COMMITTING, CM_SAVE_DONE };
+
+struct cm_save {
+    cm_store *store;
+    char *session;
+    cm_checkpoint *parent; /* NULL: none */
+    struct cm_head *head;  /* the session's head as it was at the start */
+    cm_backend_txn *txn;
+    int64_t begin_ns, commit_ns;
+
+    cm_pod **pods; /* by sequence */
+    uint32_t pod_count, pod_capacity;
+    cm_pod **pages; /* open addressing by page */
+    size_t page_slots;
+
+    cm_saved_variable *variables;
+    size_t variable_count, variable_capacity;
+    cm_unsaved *unsaved;
+    size_t unsaved_count, unsaved_capacity;
+    char *variable_name; /* between _variable_begin and _end */
+    uint32_t variable_first;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work, progress, finished;
+    cm_item *queue; /* ring */
+    size_t queue_head, queue_count, queue_capacity;
+    uint64_t queue_bytes;
+    pthread_t workers[CM_WORKERS_MOST];
+    unsigned worker_count, worker_limit, idle, waiting;
+    bool closing; /* no more items will come: workers end when the queue is empty */
+    bool cancelled;
+    bool irrevocable; /* the commit itself has begun */
+    enum cm_save_state state;
+    bool committer_started;
+    pthread_t committer;
+    int error;
+    char *error_message;
+    atomic_uint_fast64_t bytes_written, pods_new;
+    char *message, *code;
+    cm_checkpoint *checkpoint;
+};
+
+/* pod_build.c */
+void cm_pod_destroy(cm_pod *pod);
+/* The view of a pod that is done, without its body; clear it with cm_pod_view_clear. */
+CM_MUST_USE int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view);
+cm_pod *cm_save_page_find(const cm_save *save, uint64_t page);
+
+/* save_work.c */
+CM_MUST_USE int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count);
+/* Takes part in the work until the queue is empty and all workers have ended. */
+CM_MUST_USE int cm_save_drain(cm_save *save);
+/* Keeps the first error and this thread's sentence; every later step sees it. */
+void cm_save_set_error(cm_save *save, int error);
+bool cm_save_failed(cm_save *save);
+/* Puts one object that is not a pod or chunk (maps, the checkpoint): its id and stored size. */
+CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id,
+                                   uint64_t *stored);
+void cm_save_stop_workers(cm_save *save);
+
+/* save_commit.c */
+void *cm_save_committer(void *save);
+
+#endif

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* save_work.c - the workers of a save: hash, look up, compress, put. */
+#include "save_internal.h"
+
+#include "codec.h"
+#include "tree.h"
+
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    QUEUE_BYTES_MOST = 256 << 20, /* the builder waits beyond that */
+    BATCH_BYTES = 1 << 20,        /* records put at once */
+    BATCH_RECORDS = 256,
+    POP_ITEMS = 32,
+    POP_BYTES = 256 << 10,
+    START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
+    LEVEL = 3,
+};
+
+void cm_save_set_error(cm_save *save, int error)
+{
+    pthread_mutex_lock(&save->lock);
+    if (!save->error) {
+        save->error = error;
+        save->error_message = strdup(cm_error_message());
+    }
+    pthread_cond_broadcast(&save->progress);
+    pthread_cond_broadcast(&save->work);
+    pthread_mutex_unlock(&save->lock);
+}
+
+bool cm_save_failed(cm_save *save)
+{
+    pthread_mutex_lock(&save->lock);
+    bool failed = save->error != 0 || save->cancelled;
+    pthread_mutex_unlock(&save->lock);
+    return failed;
+}
+
+/* ---- putting ----------------------------------------------------------------------------------------------------- */
+
+/* Records on their way to the backend, of one worker. */
+typedef struct batch {
+    cm_save *save;
+    cm_buffer data, record;
+    cm_record records[BATCH_RECORDS];
+    size_t offsets[BATCH_RECORDS];
+    size_t count;
+} batch;
+
+static int flush(batch *b)
+{
+    for (size_t i = 0; i < b->count; i++)
+        b->records[i].data = b->data.data + b->offsets[i];
+    int result = b->count ? b->save->store->backend->ops->put(b->save->txn, b->records, b->count) : 0;
+    b->count = 0;
+    cm_buffer_clear(&b->data);
+    return result;
+}
+
+static int add_record(batch *b, const cm_id *id, enum cm_kind kind, size_t content_size)
+{
+    if (b->count == BATCH_RECORDS || b->data.size + b->record.size > BATCH_BYTES) {
+        int result = flush(b);
+        if (result)
+            return result;
+    }
+    b->offsets[b->count] = b->data.size;
+    cm_buffer_append(&b->data, b->record.data, b->record.size);
+    if (b->data.error)
+        return cm_fail(ENOMEM, "out of memory for records");
+    b->records[b->count++] = (cm_record){
+        .id = *id,
+        .info = {.kind = (uint8_t)kind, .size = content_size, .stored = b->record.size},
+        .size = b->record.size,
+    };
+    atomic_fetch_add_explicit(&b->save->bytes_written, b->record.size, memory_order_relaxed);
+    return 0;
+}
+
+/* Stores content whose id is known unless the store has it. `fresh` says whether it was new. */
+static int put(batch *b, const cm_id *id, enum cm_kind kind, const void *content, size_t size, uint64_t *stored,
+               bool *fresh)
+{
+    cm_store *store = b->save->store;
+    *fresh = false;
+    if (cm_known_find(store->known, id, stored))
+        return 0;
+    cm_object_info info;
+    int result = store->backend->ops->find(store->backend, id, 1, &info);
+    if (result)
+        return result;
+    if (info.kind) {
+        *stored = info.stored;
+        cm_known_add(store->known, id, info.stored);
+        return 0;
+    }
+    result = cm_record_encode(LEVEL, content, size, &b->record);
+    if (result)
+        return result;
+    *stored = b->record.size;
+    if (!cm_known_add(store->known, id, b->record.size))
+        return 0; /* another worker was faster */
+    *fresh = true;
+    return add_record(b, id, kind, size);
+}
+
+int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id, uint64_t *stored)
+{
+    cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
+    if (!b)
+        return cm_fail(ENOMEM, "out of memory");
+    b->save = save;
+    bool fresh;
+    int result = cm_id_of(content->data, content->size, id);
+    if (!result)
+        result = put(b, id, kind, content->data, content->size, stored, &fresh);
+    if (!result)
+        result = flush(b);
+    cm_buffer_free(&b->data);
+    cm_buffer_free(&b->record);
+    return result;
+}
+
+/* ---- work -------------------------------------------------------------------------------------------------------- */
+
+static int work_piece(batch *b, const cm_item *item, uint8_t *copy)
+{
+    cm_source *source = item->source;
+    int result = 0;
+    uint64_t chunks = cm_chunk_count(source->size);
+    for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
+        uint64_t start = i * CM_CHUNK, left = source->size - start;
+        size_t size = left < CM_CHUNK ? (size_t)left : CM_CHUNK;
+        /* The owner may write to its memory meanwhile: what is hashed and what is stored must be the same bytes. */
+        if (size)
+            memcpy(copy, source->data + start, size);
+        uint64_t stored = 0;
+        bool fresh;
+        result = cm_id_of(copy, size, &source->chunks[i]);
+        if (!result)
+            result = put(b, &source->chunks[i], CM_KIND_CHUNK, copy, size, &stored, &fresh);
+        if (i == 0 || !cm_id_equal(&source->chunks[i], &source->chunks[i - 1]))
+            atomic_fetch_add_explicit(&source->stored, stored, memory_order_relaxed);
+    }
+    atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
+    return result;
+}
+
+/* Builds the nodes over a source's chunks, level by level, in place. */
+static int finish_source(batch *b, cm_source *source)
+{
+    uint64_t count = cm_chunk_count(source->size);
+    while (count > 1) {
+        uint64_t nodes = 0;
+        for (uint64_t start = 0; start < count; start += CM_FANOUT) {
+            uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT, stored = 0;
+            size_t size = (size_t)n * sizeof(cm_id);
+            const cm_id *ids = source->chunks + start;
+            cm_id id;
+            bool fresh;
+            int result = cm_id_of(ids, size, &id);
+            if (!result)
+                result = put(b, &id, CM_KIND_TREE, ids, size, &stored, &fresh);
+            if (result)
+                return result;
+            atomic_fetch_add_explicit(&source->stored, stored, memory_order_relaxed);
+            source->chunks[nodes++] = id;
+        }
+        count = nodes;
+    }
+    return 0;
+}
+
+/* Waits until what the pod is made of is done. Everything waited for left the queue before the pod did. */
+static int wait_for_parts(cm_save *save, const cm_pod *pod)
+{
+    int result = 0;
+    for (size_t i = 0; i < pod->event_count && !result; i++) {
+        const cm_event *event = &pod->events[i];
+        bool child = event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT;
+        if (!child || atomic_load_explicit(&event->pod->done, memory_order_acquire))
+            continue;
+        pthread_mutex_lock(&save->lock);
+        save->waiting++;
+        while (!atomic_load_explicit(&event->pod->done, memory_order_acquire) && !save->error && !save->cancelled)
+            pthread_cond_wait(&save->progress, &save->lock);
+        save->waiting--;
+        if (save->error || save->cancelled)
+            result = -ECANCELED;
+        pthread_mutex_unlock(&save->lock);
+    }
+    for (const cm_source *source = pod->sources; source && !result; source = source->next) {
+        if (atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0)
+            continue;
+        pthread_mutex_lock(&save->lock);
+        save->waiting++;
+        while (atomic_load_explicit(&source->pieces_left, memory_order_acquire) && !save->error && !save->cancelled)
+            pthread_cond_wait(&save->progress, &save->lock);
+        save->waiting--;
+        if (save->error || save->cancelled)
+            result = -ECANCELED;
+        pthread_mutex_unlock(&save->lock);
+    }
+    return result;
+}
+
+static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
+{
+    cm_save *save = b->save;
+    int result = wait_for_parts(save, pod);
+    uint64_t stored = 0;
+    cm_source *source = pod->sources;
+    for (size_t i = 0; i < pod->event_count && !result; i++) {
+        cm_event *event = &pod->events[i];
+        if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
+            event->id = event->pod->id;
+        } else if (event->type != CM_EVENT_EXTERNAL) {
+            result = finish_source(b, source);
+            event->id = source->chunks[0];
+            stored += atomic_load_explicit(&source->stored, memory_order_relaxed);
+            source = source->next;
+        }
+    }
+    if (result)
+        return result;
+    cm_pod_view view = {.kind = pod->kind,
+                        .root = pod->root,
+                        .memo_count = pod->body.memo_count,
+                        .events = pod->events,
+                        .event_count = pod->event_count,
+                        .gets = pod->gets,
+                        .get_count = pod->get_count,
+                        .body = pod->body.start,
+                        .body_size = pod->body_size};
+    uint64_t record = 0;
+    result = cm_pod_encode(&view, content);
+    if (!result)
+        result = cm_id_of(content->data, content->size, &pod->id);
+    if (!result)
+        result = put(b, &pod->id, CM_KIND_POD, content->data, content->size, &record, &pod->fresh);
+    if (result)
+        return result;
+    pod->stored = stored + record;
+    free(pod->body.start);
+    free(pod->gets);
+    pod->body.start = pod->body.cursor = pod->body.limit = NULL;
+    pod->gets = NULL;
+    if (pod->fresh)
+        atomic_fetch_add_explicit(&save->pods_new, 1, memory_order_relaxed);
+    atomic_store_explicit(&pod->done, true, memory_order_release);
+    return 0;
+}
+
+/* ---- the queue --------------------------------------------------------------------------------------------------- */
+
+/* Takes some items; waits for them unless the queue is closing. 0: there will be no more. Called and returns locked. */
+static size_t pop(cm_save *save, cm_item items[POP_ITEMS])
+{
+    for (;;) {
+        if (save->error || save->cancelled)
+            return 0;
+        if (save->queue_count)
+            break;
+        if (save->closing)
+            return 0;
+        save->idle++;
+        pthread_cond_wait(&save->work, &save->lock);
+        save->idle--;
+    }
+    size_t count = 0;
+    uint64_t bytes = 0;
+    while (save->queue_count && count < POP_ITEMS && bytes < POP_BYTES) {
+        items[count] = save->queue[save->queue_head];
+        save->queue_head = (save->queue_head + 1) & (save->queue_capacity - 1);
+        save->queue_count--;
+        bytes += items[count++].bytes;
+    }
+    return count;
+}
+
+/* One worker's life; also the committer's part in it. */
+static int work(cm_save *save)
+{
+    cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
+    cm_cleanup(cm_cleanup_free) uint8_t *copy = malloc(CM_CHUNK);
+    cm_buffer content = CM_BUFFER_INIT;
+    int result = b && copy ? 0 : cm_fail(ENOMEM, "out of memory for a worker");
+    if (!result)
+        b->save = save;
+    cm_item items[POP_ITEMS];
+    pthread_mutex_lock(&save->lock);
+    for (size_t count; !result && (count = pop(save, items)) > 0;) {
+        pthread_mutex_unlock(&save->lock);
+        uint64_t bytes = 0;
+        for (size_t i = 0; i < count && !result; i++) {
+            result = items[i].pod ? work_pod(b, items[i].pod, &content) : work_piece(b, &items[i], copy);
+            bytes += items[i].bytes;
+            /* Others may wait for this very item while this worker goes on with a long one. */
+            pthread_mutex_lock(&save->lock);
+            if (save->waiting)
+                pthread_cond_broadcast(&save->progress);
+            bool stop = save->error || save->cancelled;
+            pthread_mutex_unlock(&save->lock);
+            if (stop)
+                break;
+        }
+        pthread_mutex_lock(&save->lock);
+        save->queue_bytes -= bytes < save->queue_bytes ? bytes : save->queue_bytes;
+        pthread_cond_broadcast(&save->progress);
+    }
+    pthread_mutex_unlock(&save->lock);
+    if (!result && !cm_save_failed(save))
+        result = flush(b);
+    if (result && result != -ECANCELED)
+        cm_save_set_error(save, result);
+    if (b) {
+        cm_buffer_free(&b->data);
+        cm_buffer_free(&b->record);
+    }
+    cm_buffer_free(&content);
+    return result;
+}
+
+static void *worker(void *save)
+{
+    (void)work(save); /* its error is the save's */
+    return NULL;
+}
+
+static unsigned cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > CM_WORKERS_MOST ? CM_WORKERS_MOST : (unsigned)n;
+}
+
+static bool queue_room(cm_save *save, size_t count)
+{
+    if (save->queue_count + count <= save->queue_capacity)
+        return true;
+    size_t capacity = save->queue_capacity ? save->queue_capacity : 256;
+    while (capacity < save->queue_count + count)
+        capacity *= 2;
+    cm_item *queue = malloc(capacity * sizeof *queue);
+    if (!queue)
+        return false;
+    for (size_t i = 0; i < save->queue_count; i++)
+        queue[i] = save->queue[(save->queue_head + i) & (save->queue_capacity - 1)];
+    free(save->queue);
+    save->queue = queue;
+    save->queue_head = 0;
+    save->queue_capacity = capacity;
+    return true;
+}
+
+int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count)
+{
+    int result = 0;
+    pthread_mutex_lock(&save->lock);
+    while (save->queue_bytes > QUEUE_BYTES_MOST && save->worker_count && !save->error && !save->cancelled) {
+        save->waiting++;
+        pthread_cond_wait(&save->progress, &save->lock);
+        save->waiting--;
+    }
+    if (save->error) {
+        result = save->error;
+        cm_fail(-result, "%s", save->error_message ? save->error_message : "the save failed");
+    } else if (!queue_room(save, count)) {
+        result = cm_fail(ENOMEM, "out of memory for the queue of a save");
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            save->queue[(save->queue_head + save->queue_count++) & (save->queue_capacity - 1)] = items[i];
+            save->queue_bytes += items[i].bytes;
+        }
+        if (save->idle)
+            pthread_cond_signal(&save->work);
+        if (save->worker_limit == 0)
+            save->worker_limit = cores();
+        if (save->queue_bytes > START_BYTES && !save->idle && save->worker_count < save->worker_limit &&
+            pthread_create(&save->workers[save->worker_count], NULL, worker, save) == 0)
+            save->worker_count++; /* without a thread the committer does it all */
+    }
+    pthread_mutex_unlock(&save->lock);
+    return result;
+}
+
+void cm_save_stop_workers(cm_save *save)
+{
+    pthread_mutex_lock(&save->lock);
+    save->closing = true;
+    pthread_cond_broadcast(&save->work);
+    unsigned count = save->worker_count;
+    save->worker_count = 0;
+    pthread_mutex_unlock(&save->lock);
+    for (unsigned i = 0; i < count; i++)
+        pthread_join(save->workers[i], NULL);
+}
+
+int cm_save_drain(cm_save *save)
+{
+    pthread_mutex_lock(&save->lock);
+    save->closing = true;
+    pthread_cond_broadcast(&save->work);
+    pthread_mutex_unlock(&save->lock);
+    int result = work(save);
+    cm_save_stop_workers(save);
+    pthread_mutex_lock(&save->lock);
+    if (save->error)
+        result = cm_fail(-save->error, "%s", save->error_message ? save->error_message : "the save failed");
+    else if (save->cancelled)
+        result = -ECANCELED;
+    pthread_mutex_unlock(&save->lock);
+    return result;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h - an open store: a backend, a lock for saves, and verified reading of objects. */
+#ifndef CM_STORE_H
+#define CM_STORE_H
+
+#include "backend.h"
+#include "buffer.h"
+#include "error.h"
+#include "id.h"
+#include "known.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct cm_store {
+    atomic_uint references;
+    cm_backend *backend;
+    char *path;
+    unsigned flags;
+    cm_id snapshot; /* of a snapshot: its checkpoint */
+    bool is_snapshot;
+    cm_known *known;           /* of a writer */
+    pthread_mutex_t save_lock; /* guards the next three: one save, or move of a ref, at a time */
+    pthread_cond_t save_done;
+    bool saving;
+    pthread_t saver; /* the thread that began it */
+};
+
+/* [blocks] Enters the one save or move of a ref at a time. -EDEADLK: this thread is in one; -EROFS: open for reading. */
+CM_MUST_USE int cm_store_enter(cm_store *store);
+void cm_store_leave(cm_store *store);
+
+/* The verified content of an object of the given kind (0: any) replaces `content`. */
+CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content);
+/* A chunk straight into memory of its exact size. `scratch` is the caller's, for the record. */
+CM_MUST_USE int cm_object_get_into(cm_store *store, const cm_id *id, void *memory, size_t size, cm_buffer *scratch);
+
+#endif
