@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check.c - the commands stat and verify: sizes and facts, and whether all is still as it was written. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "output.h"
+
+/* ---- stat -------------------------------------------------------------------------------------------------------- */
+
+static void add_number(cJSON *object, const char *key, uint64_t number)
+{
+    cm_need(cJSON_AddNumberToObject(object, key, (double)number));
+}
+
+static void print_size(const char *key, uint64_t size)
+{
+    char text[CM_TEXT_MAX];
+    printf("%-14s%s (%llu bytes)\n", key, cm_size_text(size, text), (unsigned long long)size);
+}
+
+static void print_count(const char *key, uint64_t count)
+{
+    printf("%-14s%llu\n", key, (unsigned long long)count);
+}
+
+static int stat_store(const cm_options *options)
+{
+    cm_store *store = NULL;
+    if (cm_open(options, &store) < 0)
+        return CM_EXIT_FAILURE;
+    cm_store_stat s = {0};
+    int result = cm_store_statistics(store, &s);
+    if (result < 0) {
+        cm_report(result);
+    } else if (options->json) {
+        cJSON *json = cm_need(cJSON_CreateObject());
+        cm_need(cJSON_AddStringToObject(json, "store", cm_store_path(store)));
+        add_number(json, "sessions", s.sessions);
+        add_number(json, "checkpoints", s.checkpoints);
+        add_number(json, "objects", s.objects);
+        add_number(json, "raw_bytes", s.raw_bytes);
+        add_number(json, "stored_bytes", s.stored_bytes);
+        add_number(json, "disk_bytes", s.disk_bytes);
+        cm_json_print(json);
+    } else {
+        printf("%-14s%s\n", "store", cm_store_path(store));
+        print_count("sessions", s.sessions);
+        print_count("checkpoints", s.checkpoints);
+        print_count("objects", s.objects);
+        print_size("content", s.raw_bytes);
+        print_size("stored", s.stored_bytes);
+        print_size("on disk", s.disk_bytes);
+    }
+    cm_store_unref(store);
+    return result < 0 ? CM_EXIT_FAILURE : CM_EXIT_OK;
+}
+
+/* Objects of a checkpoint by kind. */
+typedef struct kinds {
+    uint64_t count[CM_KIND_CHECKPOINT + 1], size[CM_KIND_CHECKPOINT + 1], stored[CM_KIND_CHECKPOINT + 1];
+} kinds;
+
+static int count_object(void *arg, const cm_id *id, const cm_object_info *info)
+{
+    (void)id;
+    kinds *k = arg;
+    if (info->kind > CM_KIND_CHECKPOINT)
+        return 0;
+    k->count[info->kind]++;
+    k->size[info->kind] += info->size;
+    k->stored[info->kind] += info->stored;
+    return 0;
+}
+
+static int stat_checkpoint(cm_checkpoint *c, bool as_json)
+{
+    kinds k = {0};
+    int result = cm_checkpoint_objects(c, count_object, &k);
+    if (result < 0)
+        return result;
+    cJSON *json = as_json ? cm_json_checkpoint(c) : NULL;
+    cJSON *objects = json ? cm_need(cJSON_AddObjectToObject(json, "objects")) : NULL;
+    static const cm_column columns[] = {{"OBJECTS", false}, {"COUNT", true}, {"CONTENT", true}, {"STORED", true}};
+    cm_table *table = json ? NULL : cm_table_new(columns, 4);
+    char text[CM_TEXT_MAX];
+    for (unsigned kind = CM_KIND_POD; kind <= CM_KIND_CHECKPOINT; kind++) {
+        if (json) {
+            cJSON *entry = cm_need(cJSON_AddObjectToObject(objects, cm_kind_name(kind)));
+            add_number(entry, "count", k.count[kind]);
+            add_number(entry, "size", k.size[kind]);
+            add_number(entry, "stored", k.stored[kind]);
+        } else {
+            cm_table_cell(table, "%s", cm_kind_name(kind));
+            cm_table_cell(table, "%llu", (unsigned long long)k.count[kind]);
+            cm_table_cell(table, "%s", cm_size_text(k.size[kind], text));
+            cm_table_cell(table, "%s", cm_size_text(k.stored[kind], text));
+        }
+    }
+    if (json) {
+        cm_json_print(json);
+        return 0;
+    }
+    const cm_save_stats *s = cm_checkpoint_stats(c);
+    print_count("variables", cm_checkpoint_variable_count(c));
+    print_size("pickles", s->logical_bytes);
+    print_size("written", s->bytes_written);
+    print_count("pods", s->pods);
+    print_count("new pods", s->pods_new);
+    printf("%-14s%.3f s taking apart, %.3f s writing\n\n", "took", (double)s->walk_ns / 1e9, (double)s->write_ns / 1e9);
+    cm_table_print(table);
+    return 0;
+}
+
+static void print_variable(const cm_variable *v)
+{
+    char text[CM_TEXT_MAX], hex[CM_ID_HEX + 1];
+    printf("%-14s%s", "variable", cm_colour_on(CM_BOLD));
+    cm_print_text(stdout, v->name, false);
+    printf("%s\n%-14s", cm_colour_off(CM_BOLD), "type");
+    cm_print_text(stdout, v->type, false);
+    putchar('\n');
+    print_size("pickle", v->size);
+    print_size("stored", v->stored);
+    print_count("pods", v->pods);
+    printf("%-14s%llu, %s\n", "changed", (unsigned long long)v->changed, cm_time_text(v->changed_time, text));
+    cm_id_hex(&v->content, hex);
+    printf("%-14s%s\n", "content", hex);
+    if (*v->summary) {
+        putchar('\n');
+        cm_print_text(stdout, v->summary, true);
+        putchar('\n');
+    }
+}
+
+static int stat_variables(cm_checkpoint *c, const cm_arguments *a)
+{
+    cJSON *json = a->options.json ? cm_need(cJSON_CreateArray()) : NULL;
+    int result = 0;
+    for (unsigned i = 1; i < a->count && result == 0; i++) {
+        const cm_variable *v = NULL;
+        result = cm_checkpoint_variable(c, a->values[i], &v);
+        if (result == 0 && json) {
+            cJSON_AddItemToArray(json, cm_json_variable(v));
+        } else if (result == 0) {
+            if (i > 1)
+                putchar('\n');
+            print_variable(v);
+        }
+    }
+    if (json)
+        cm_json_print(json);
+    return result;
+}
+
+int cm_command_stat(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .parser = cm_parse_argument,
+        .args_doc = "[ADDRESS [VARIABLE...]]",
+        .doc = "Give sizes and facts: of the store, of a checkpoint, or of variables (type, shape, preview). "
+               "Nothing is unpickled.",
+        .children = cm_options_children};
+    cm_arguments a = {.max = UINT16_MAX};
+    cm_parse(&argp, 0, argc, argv, &a);
+    if (!a.count)
+        return stat_store(&a.options);
+    cm_checkpoint *c = NULL;
+    if (cm_open_address(&a.options, a.values[0], &c) < 0)
+        return CM_EXIT_FAILURE;
+    int result = a.count == 1 ? stat_checkpoint(c, a.options.json) : stat_variables(c, &a);
+    if (result < 0)
+        cm_report(result);
+    cm_checkpoint_unref(c);
+    return result < 0 ? CM_EXIT_FAILURE : CM_EXIT_OK;
+}
+
+/* ---- verify ------------------------------------------------------------------------------------------------------ */
+
+enum { BAR_WIDTH = 40, BAR_INTERVAL_NS = 100000000 };
+
+typedef struct verification {
+    cJSON *damage; /* NULL: print it */
+    bool bar;      /* stderr is a terminal */
+    int64_t drawn; /* when the bar was last drawn; 0: it is not on the screen */
+} verification;
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void clear_bar(verification *v)
+{
+    if (v->drawn)
+        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 32, "");
+    v->drawn = 0;
+}
+
+static int draw_bar(void *arg, uint64_t done, uint64_t total)
+{
+    verification *v = arg;
+    int64_t time = now();
+    if (!v->bar || !total || (v->drawn && time - v->drawn < BAR_INTERVAL_NS))
+        return 0;
+    double part = done < total ? (double)done / (double)total : 1;
+    int filled = (int)(part * BAR_WIDTH);
+    fprintf(stderr, "\r[%.*s%*s] %3d %%", filled, "########################################", BAR_WIDTH - filled, "",
+            (int)(part * 100));
+    v->drawn = time;
+    return 0;
+}
+
+static int note_damage(void *arg, const char *where, const char *what)
+{
+    verification *v = arg;
+    if (v->damage) {
+        cJSON *entry = cm_need(cJSON_CreateObject());
+        cm_need(cJSON_AddStringToObject(entry, "where", where));
+        cm_need(cJSON_AddStringToObject(entry, "what", what));
+        cJSON_AddItemToArray(v->damage, entry);
+        return 0;
+    }
+    clear_bar(v);
+    printf("%sdamaged:%s ", cm_colour_on(CM_RED), cm_colour_off(CM_RED));
+    cm_print_text(stdout, where, false);
+    fputs(": ", stdout);
+    cm_print_text(stdout, what, false);
+    putchar('\n');
+    fflush(stdout);
+    return 0;
+}
+
+static void print_report(const cm_verify_report *r)
+{
+    char text[CM_TEXT_MAX];
+    printf("%llu sessions, %llu checkpoints, %llu variables, %llu objects, %s read: ", (unsigned long long)r->sessions,
+           (unsigned long long)r->checkpoints, (unsigned long long)r->variables, (unsigned long long)r->objects,
+           cm_size_text(r->bytes, text));
+    cm_colour colour = r->damaged ? CM_RED : CM_GREEN;
+    printf("%s", cm_colour_on(colour));
+    if (r->damaged)
+        printf("%llu damaged", (unsigned long long)r->damaged);
+    else
+        printf("all good");
+    printf("%s\n", cm_colour_off(colour));
+}
+
+int cm_command_verify(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .parser = cm_parse_argument,
+        .doc = "Read everything again that can be reached from the store's sessions, and check it.\v"
+               "Exit code 3: damage was found; each damaged thing is listed with the variables it belongs to.",
+        .children = cm_options_children};
+    cm_arguments a = {0};
+    cm_parse(&argp, 0, argc, argv, &a);
+    cm_store *store = NULL;
+    if (cm_open(&a.options, &store) < 0)
+        return CM_EXIT_FAILURE;
+    cJSON *json = a.options.json ? cm_need(cJSON_CreateObject()) : NULL;
+    verification v = {.bar = isatty(STDERR_FILENO)};
+    if (json)
+        v.damage = cm_need(cJSON_CreateArray());
+    cm_verify_report r = {0};
+    int result = cm_verify(store, note_damage, draw_bar, &v, &r);
+    clear_bar(&v);
+    int code = result == 0 ? CM_EXIT_OK : result == -EILSEQ ? CM_EXIT_DAMAGE : cm_report(result);
+    if (json) {
+        add_number(json, "sessions", r.sessions);
+        add_number(json, "checkpoints", r.checkpoints);
+        add_number(json, "variables", r.variables);
+        add_number(json, "objects", r.objects);
+        add_number(json, "bytes", r.bytes);
+        add_number(json, "damaged", r.damaged);
+        cJSON_AddItemToObject(json, "damage", v.damage);
+        cm_json_print(json);
+    } else if (code != CM_EXIT_FAILURE) {
+        print_report(&r);
+    }
+    cm_store_unref(store);
+    return code;
+}
