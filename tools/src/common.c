@@ -36,6 +36,7 @@ const struct argp_child cm_options_children[] = {{&options_argp, 0, NULL, 0}, {0
 
 error_t cm_parse_argument(int key, char *argument, struct argp_state *state)
 {
+    (void)argument; /* words are taken all at once, by ARGP_KEY_ARGS */
     cm_arguments *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
