@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fixed.h"
+#include "parts.h"
+
+typedef struct named {
+    char *file;
+    cm_node node;
+    bool moves;
+} named;
+
+/* Entries follow from a cached part where there are many; only few are listed by name. */
+struct cm_listing {
+    cm_node directory;
+    uint64_t count;
+    named *names; /* fixed entries, sessions, references, the bytes objects begin with */
+    cm_view *view;
+    cm_part_variables *variables; /* vars, info, and those of the delta */
+    cm_part_delta *delta;
+    const uint32_t *indexes; /* in it */
+    cm_part_ids *ids;
+};
+
+static int add_name(cm_listing *listing, const char *file, cm_node node, bool moves)
+{
+    if ((listing->count & (listing->count - 1)) == 0) { /* a power of two: full */
+        named *more = realloc(listing->names, (listing->count == 0 ? 1 : listing->count * 2) * sizeof *more);
+        if (more == NULL)
+            return -ENOMEM;
+        listing->names = more;
+    }
+    char *copy = strdup(file);
+    if (copy == NULL)
+        return -ENOMEM;
+    listing->names[listing->count++] = (named){copy, node, moves};
+    return 0;
+}
+
+static int list_fixed(cm_listing *listing, enum cm_place place)
+{
+    for (size_t i = 0; i < cm_fixed_count; i++) {
+        const cm_fixed *fixed = &cm_fixed_names[i];
+        cm_node node;
+        if (fixed->parent != place)
+            continue;
+        int result = cm_fixed_node(listing->view, listing->directory, fixed->place, &node);
+        if (result == 0)
+            result = add_name(listing, fixed->name, node, fixed->place == CM_PLACE_HEAD);
+        if (result < 0 && result != -ENOENT)
+            return result;
+    }
+    return 0;
+}
+
+static int list_bytes(cm_listing *listing)
+{
+    char name[4];
+    int result = 0;
+
+    for (unsigned byte = 0; byte < 256 && result == 0; byte++) {
+        snprintf(name, sizeof name, "%02x", byte);
+        result = add_name(listing, name, cm_node_place(CM_PLACE_OBJECTS_BYTE, 0, byte), false);
+    }
+    return result;
+}
+
+static int add_session(void *arg, const char *name, uint64_t number)
+{
+    cm_listing *listing = arg;
+    char file[CM_FILE_NAME_MAX + 1];
+    uint64_t session = 0;
+    int result = cm_view_session_number(listing->view, name, &session);
+
+    (void)number;
+    cm_name_encode(name, "", file);
+    return result < 0 ? result : add_name(listing, file, cm_node_place(CM_PLACE_SESSION, session, 0), false);
+}
+
+static int add_ref(void *arg, const char *name, uint64_t number)
+{
+    cm_listing *listing = arg;
+    char file[CM_FILE_NAME_MAX + 1];
+
+    if (number > CM_NODE_NUMBER_MAX)
+        return 0;
+    cm_name_encode(name, "", file);
+    return add_name(listing, file, cm_node_place(CM_PLACE_REF, cm_node_session(listing->directory), number), true);
+}
+
+static int list_moving(cm_listing *listing, enum cm_place place)
+{
+    cm_view *view = listing->view;
+    const char *session = cm_view_session_name(view, cm_node_session(listing->directory));
+
+    cm_view_catch_up(view);
+    if (place == CM_PLACE_SESSIONS)
+        return cm_session_list(view->store, add_session, listing);
+    if (place == CM_PLACE_OBJECTS_BYTE) {
+        int result = cm_part_ids_make(view, (uint8_t)cm_node_number(listing->directory), &listing->ids);
+        listing->count = result == 0 ? listing->ids->count : 0;
+        return result;
+    }
+    if (session == NULL)
+        return -ENOENT;
+    if (place != CM_PLACE_LOG)
+        return cm_ref_list(view->store, session, place == CM_PLACE_TAGS ? CM_REF_TAG : CM_REF_BRANCH, add_ref, listing);
+
+    cm_session_info info = {0};
+    int result = cm_session_get(view->store, session, &info);
+    uint64_t last = info.last_number < CM_NODE_NUMBER_MAX ? info.last_number : CM_NODE_NUMBER_MAX;
+    listing->count = result == 0 ? 2 * last : 0;
+    cm_session_info_clear(&info);
+    return result;
+}
+
+static int list_delta(cm_listing *listing, enum cm_place place)
+{
+    int result = cm_part_delta_get(listing->view, listing->directory, &listing->delta);
+    cm_node of = listing->directory;
+
+    if (result < 0)
+        return result;
+    const cm_part_delta *delta = listing->delta;
+    listing->indexes = place == CM_PLACE_ADDED     ? delta->added.indexes
+                       : place == CM_PLACE_CHANGED ? delta->changed.indexes
+                                                   : delta->removed.indexes;
+    listing->count = place == CM_PLACE_ADDED     ? delta->added.count
+                     : place == CM_PLACE_CHANGED ? delta->changed.count
+                                                 : delta->removed.count;
+    if (listing->count == 0)
+        return 0;
+    if (place == CM_PLACE_REMOVED)
+        of = delta->parent;
+    return cm_part_variables_get(listing->view, of, &listing->variables);
+}
+
+static int list(cm_listing *listing)
+{
+    enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
+    int result;
+
+    switch (place) {
+    case CM_PLACE_ROOT:
+    case CM_PLACE_SESSION:
+    case CM_PLACE_CHECKPOINT:
+    case CM_PLACE_DELTA:
+        return list_fixed(listing, place);
+    case CM_PLACE_STORE_OBJECTS:
+        return list_bytes(listing);
+    case CM_PLACE_SESSIONS:
+    case CM_PLACE_BRANCHES:
+    case CM_PLACE_TAGS:
+    case CM_PLACE_LOG:
+    case CM_PLACE_OBJECTS_BYTE:
+        return list_moving(listing, place);
+    case CM_PLACE_PICKLES:
+    case CM_PLACE_INFOS:
+        result = cm_part_variables_get(listing->view, listing->directory, &listing->variables);
+        listing->count = result == 0 ? listing->variables->count : 0;
+        return result;
+    case CM_PLACE_OBJECTS:
+    case CM_PLACE_NEW_OBJECTS:
+        result = cm_part_ids_get(listing->view, listing->directory, place, &listing->ids);
+        listing->count = result == 0 ? listing->ids->count : 0;
+        return result;
+    case CM_PLACE_ADDED:
+    case CM_PLACE_CHANGED:
+    case CM_PLACE_REMOVED:
+        return list_delta(listing, place);
+    default:
+        return -ENOTDIR;
+    }
+}
+
+int cm_listing_open(cm_view *view, cm_node directory, cm_listing **result)
+{
+    if (cm_view_type(directory) != CM_FILE_DIRECTORY)
+        return -ENOTDIR;
+    cm_listing *listing = calloc(1, sizeof *listing);
+    if (listing == NULL)
+        return -ENOMEM;
+    listing->view = view;
+    listing->directory = directory;
+    int error = list(listing);
+    if (error < 0) {
+        cm_listing_close(listing);
+        return error;
+    }
+    *result = listing;
+    return 0;
+}
+
+void cm_listing_close(cm_listing *listing)
+{
+    if (listing == NULL)
+        return;
+    for (uint64_t i = 0; listing->names != NULL && i < listing->count; i++)
+        free(listing->names[i].file);
+    free(listing->names);
+    cm_cached_unref((cm_cached *)listing->variables);
+    cm_cached_unref((cm_cached *)listing->delta);
+    cm_cached_unref((cm_cached *)listing->ids);
+    free(listing);
+}
+
+static void list_variable(const cm_listing *listing, uint64_t i, cm_listed *listed)
+{
+    enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
+    uint64_t index = listing->indexes != NULL ? listing->indexes[i] : i;
+    const cm_variable *variable = &listing->variables->variables[index];
+    enum cm_node_type type = place == CM_PLACE_PICKLES   ? CM_NODE_PICKLE
+                             : place == CM_PLACE_INFOS   ? CM_NODE_INFO
+                             : place == CM_PLACE_REMOVED ? CM_NODE_LINK_PARENT
+                                                         : CM_NODE_LINK_HERE;
+
+    cm_name_encode(variable->name, type == CM_NODE_INFO ? ".txt" : ".pkl", listed->name);
+    listed->node = cm_node_make(type, cm_node_session(listing->directory), cm_node_number(listing->directory), index);
+    listed->inode = cm_variable_inode(variable, listed->node);
+}
+
+static void list_object(const cm_listing *listing, uint64_t i, cm_listed *listed)
+{
+    enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
+    const cm_id *id = &listing->ids->ids[i];
+    char hex[CM_ID_HEX + 1];
+
+    cm_id_hex(id, hex);
+    strcpy(listed->name, hex);
+    listed->node =
+        place == CM_PLACE_OBJECTS_BYTE ? cm_node_object(id) : cm_node_object_link(id, place == CM_PLACE_NEW_OBJECTS);
+    listed->inode = listed->node;
+}
+
+int cm_listing_at(const cm_listing *listing, uint64_t index, cm_listed *listed)
+{
+    if (index >= listing->count)
+        return -ENOENT;
+    listed->moves = false;
+    if (listing->names != NULL) {
+        const named *entry = &listing->names[index];
+        strcpy(listed->name, entry->file);
+        listed->node = listed->inode = entry->node;
+        listed->moves = entry->moves;
+    } else if (listing->variables != NULL) {
+        list_variable(listing, index, listed);
+    } else if (listing->ids != NULL) {
+        list_object(listing, index, listed);
+    } else { /* log: a directory and a pickle for each number */
+        unsigned long long number = index / 2 + 1;
+        bool pickle = index % 2 == 1;
+        snprintf(listed->name, sizeof listed->name, "%06llu%s", number, pickle ? ".pkl" : "");
+        listed->node = listed->inode = cm_node_place(pickle ? CM_PLACE_NAMESPACE : CM_PLACE_CHECKPOINT,
+                                                     cm_node_session(listing->directory), number);
+    }
+    return 0;
+}

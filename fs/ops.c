@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+/*
+ * What is immutable the kernel may keep until it needs the memory. What moves it asks for again after a quarter of a second, and
+ * the view then looks into the store when it last did so a fifth of a second ago: a new checkpoint shows within half a second.
+ */
+#define FOR_EVER   86400.0 * 365
+#define FOR_MOMENT 0.25
+
+enum { BLOCK = 512, READ_SIZE_HINT = 128 << 10, BACKGROUND_REQUESTS = 64, DOTS = 2 };
+
+#define cm_cleanup(f) __attribute__((cleanup(f)))
+
+static void cleanup_memory(void *memory)
+{
+    free(*(void **)memory);
+}
+
+static cm_mounted *mounted_of(fuse_req_t request)
+{
+    return fuse_req_userdata(request);
+}
+
+static void note_first_request(cm_mounted *mounted)
+{
+    if (!__atomic_load_n(&mounted->started, __ATOMIC_RELAXED) &&
+        !__atomic_exchange_n(&mounted->started, 1, __ATOMIC_RELAXED) && mounted->first_request != NULL)
+        mounted->first_request(mounted->arg);
+}
+
+/* Files are damaged or unreadable with EIO; the store's own words go to the log. */
+static void reply_failure(fuse_req_t request, cm_node node, int error)
+{
+    cm_mounted *mounted = mounted_of(request);
+
+    if (error != -ENOENT && error != -ESTALE && error != -ENOTDIR && error != -EISDIR && error != -EINVAL) {
+        char text[1200];
+        snprintf(text, sizeof text, "node %016llx: %s: %s", (unsigned long long)node, strerror(-error),
+                 cm_error_message());
+        mounted->trouble(mounted->arg, text);
+    }
+    if (error == -EILSEQ || error == -EPROTO || error == -EPROTONOSUPPORT || error == -EBADMSG)
+        error = -EIO;
+    fuse_reply_err(request, -error);
+}
+
+static void fill_stat(const cm_mounted *mounted, const cm_attributes *attributes, struct stat *st)
+{
+    static const mode_t modes[] = {
+        [CM_FILE_DIRECTORY] = S_IFDIR | 0500, [CM_FILE_REGULAR] = S_IFREG | 0400, [CM_FILE_LINK] = S_IFLNK | 0777};
+
+    *st = (struct stat){
+        .st_ino = attributes->inode,
+        .st_mode = modes[attributes->type],
+        .st_nlink = (nlink_t)attributes->links, /* 1 for directories: their subdirectories are not counted */
+        .st_uid = mounted->uid,
+        .st_gid = mounted->gid,
+        .st_size = (off_t)attributes->size,
+        .st_blksize = READ_SIZE_HINT,
+    };
+    /* Tools take a file without blocks for one without data. */
+    st->st_blocks = (blkcnt_t)((attributes->stored + BLOCK - 1) / BLOCK);
+    if (st->st_blocks == 0 && attributes->size > 0 && attributes->type == CM_FILE_REGULAR)
+        st->st_blocks = 1;
+    st->st_mtim.tv_sec = (time_t)(attributes->time / 1000000000);
+    st->st_mtim.tv_nsec = (long)(attributes->time % 1000000000);
+    if (st->st_mtim.tv_nsec < 0) {
+        st->st_mtim.tv_nsec += 1000000000;
+        st->st_mtim.tv_sec--;
+    }
+    st->st_atim = st->st_ctim = st->st_mtim;
+}
+
+static void fill_entry(const cm_mounted *mounted, cm_node node, bool moves, const cm_attributes *attributes,
+                       struct fuse_entry_param *entry)
+{
+    *entry = (struct fuse_entry_param){
+        .ino = node,
+        .generation = 1,
+        .entry_timeout = moves ? FOR_MOMENT : FOR_EVER,
+        .attr_timeout = attributes->moves ? FOR_MOMENT : FOR_EVER,
+    };
+    fill_stat(mounted, attributes, &entry->attr);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------------- */
+
+static void op_init(void *userdata, struct fuse_conn_info *connection)
+{
+    cm_mounted *mounted = userdata;
+
+    connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
+                                               FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ);
+    /* With its own guess when attributes are wanted the kernel asks for most of a big directory's one by one. And splicing
+     * what lies in memory is slower than writing it. Pages of files cannot be outdated. */
+    connection->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_AUTO_INVAL_DATA);
+    connection->max_readahead = CM_READ_MAX;
+    connection->max_background = BACKGROUND_REQUESTS;
+    connection->congestion_threshold = BACKGROUND_REQUESTS * 3 / 4;
+    connection->time_gran = 1;
+    if (mounted->ready != NULL)
+        mounted->ready(mounted->arg);
+}
+
+/* ---- names and attributes ------------------------------------------------------------------------------------------ */
+
+static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
+{
+    cm_mounted *mounted = mounted_of(request);
+    struct fuse_entry_param entry;
+    cm_attributes attributes;
+    cm_node node = 0;
+    bool moves = false;
+
+    note_first_request(mounted);
+    int result = cm_view_lookup(mounted->view, parent, name, &node, &moves);
+    if (result == -ENOENT && !moves) {
+        entry = (struct fuse_entry_param){.entry_timeout = FOR_EVER}; /* it will never be there */
+        fuse_reply_entry(request, &entry);
+        return;
+    }
+    if (result == 0)
+        result = cm_view_attributes(mounted->view, node, &attributes);
+    if (result < 0) {
+        reply_failure(request, result == -ENOENT ? parent : node, result);
+        return;
+    }
+    fill_entry(mounted, node, moves, &attributes, &entry);
+    fuse_reply_entry(request, &entry);
+}
+
+/* Nodes are places, not memory: there is nothing to forget. */
+static void op_forget(fuse_req_t request, fuse_ino_t node, uint64_t lookups)
+{
+    (void)node;
+    (void)lookups;
+    fuse_reply_none(request);
+}
+
+static void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget_data *forgets)
+{
+    (void)count;
+    (void)forgets;
+    fuse_reply_none(request);
+}
+
+static void op_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    cm_mounted *mounted = mounted_of(request);
+    cm_attributes attributes;
+    struct stat st;
+
+    (void)file;
+    note_first_request(mounted);
+    int result = cm_view_attributes(mounted->view, node, &attributes);
+    if (result < 0) {
+        reply_failure(request, node, result);
+        return;
+    }
+    fill_stat(mounted, &attributes, &st);
+    fuse_reply_attr(request, &st, attributes.moves ? FOR_MOMENT : FOR_EVER);
+}
+
+static void op_readlink(fuse_req_t request, fuse_ino_t node)
+{
+    char target[CM_TARGET_MAX];
+    int result = cm_view_target(mounted_of(request)->view, node, target);
+
+    if (result < 0)
+        reply_failure(request, node, result);
+    else
+        fuse_reply_readlink(request, target);
+}
+
+/* The disk the store is on. */
+static void op_statfs(fuse_req_t request, fuse_ino_t node)
+{
+    struct statvfs disk;
+
+    (void)node;
+    if (statvfs(cm_store_path(cm_view_store(mounted_of(request)->view)), &disk) < 0) {
+        fuse_reply_err(request, errno);
+        return;
+    }
+    disk.f_namemax = CM_FILE_NAME_MAX;
+    disk.f_flag |= ST_RDONLY;
+    fuse_reply_statfs(request, &disk);
+}
+
+/* ---- directories ------------------------------------------------------------------------------------------------- */
+
+/* An open directory. The kernel serialises what it asks of one. */
+typedef struct directory {
+    cm_listing *listing;
+    bool used; /* a rewind shows what is there now */
+} directory;
+
+static directory *directory_of(const struct fuse_file_info *file)
+{
+    return (directory *)(uintptr_t)file->fh;
+}
+
+static void op_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    cm_mounted *mounted = mounted_of(request);
+    directory *opened = calloc(1, sizeof *opened);
+    int result = opened == NULL ? -ENOMEM : cm_listing_open(mounted->view, node, &opened->listing);
+
+    note_first_request(mounted);
+    if (result < 0) {
+        free(opened);
+        reply_failure(request, node, result);
+        return;
+    }
+    file->fh = (uintptr_t)opened;
+    file->keep_cache = file->cache_readdir = !cm_view_moves(node);
+    if (fuse_reply_open(request, file) != 0) { /* interrupted: there will be no release */
+        cm_listing_close(opened->listing);
+        free(opened);
+    }
+}
+
+static void op_releasedir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    directory *opened = directory_of(file);
+
+    (void)node;
+    cm_listing_close(opened->listing);
+    free(opened);
+    fuse_reply_err(request, 0);
+}
+
+/*
+ * Adds the entry at `offset` to a reply; 0: it does not fit. With `plus` its attributes go with it, unless they are costly or
+ * cannot be had: then the kernel asks for that one when somebody wants to know.
+ */
+static size_t add_entry(fuse_req_t request, char *at, size_t room, const cm_listed *listed, off_t offset, bool plus)
+{
+    const cm_mounted *mounted = mounted_of(request);
+    struct fuse_entry_param entry = {.attr = {.st_ino = listed->inode}};
+    cm_attributes attributes;
+    static const mode_t types[] = {
+        [CM_FILE_DIRECTORY] = S_IFDIR, [CM_FILE_REGULAR] = S_IFREG, [CM_FILE_LINK] = S_IFLNK};
+
+    entry.attr.st_mode = types[cm_view_type(listed->node)];
+    if (!plus)
+        return fuse_add_direntry(request, at, room, listed->name, &entry.attr, offset + 1);
+    if (offset >= DOTS && !cm_view_is_costly(mounted->view, listed->node) &&
+        cm_view_attributes(mounted->view, listed->node, &attributes) == 0)
+        fill_entry(mounted, listed->node, listed->moves, &attributes, &entry);
+    return fuse_add_direntry_plus(request, at, room, listed->name, &entry, offset + 1);
+}
+
+static void read_directory(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *file,
+                           bool plus)
+{
+    cm_mounted *mounted = mounted_of(request);
+    directory *opened = directory_of(file);
+    size_t used = 0;
+    int result = 0;
+
+    if (offset == 0 && opened->used && cm_view_moves(node)) {
+        cm_listing *fresh = NULL;
+        result = cm_listing_open(mounted->view, node, &fresh);
+        if (result == 0) {
+            cm_listing_close(opened->listing);
+            opened->listing = fresh;
+        }
+    }
+    opened->used = true;
+    char *reply cm_cleanup(cleanup_memory) = malloc(size);
+    if (reply == NULL)
+        result = -ENOMEM;
+    if (result < 0) {
+        reply_failure(request, node, result);
+        return;
+    }
+    for (;; offset++) {
+        cm_listed listed = {.node = node, .inode = node};
+        if (offset < DOTS)
+            strcpy(listed.name, offset == 0 ? "." : "..");
+        else if (cm_listing_at(opened->listing, (uint64_t)offset - DOTS, &listed) < 0)
+            break;
+        size_t entry = add_entry(request, reply + used, size - used, &listed, offset, plus);
+        if (entry > size - used)
+            break;
+        used += entry;
+    }
+    fuse_reply_buf(request, reply, used);
+}
+
+static void op_readdir(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *file)
+{
+    read_directory(request, node, size, offset, file, false);
+}
+
+static void op_readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *file)
+{
+    read_directory(request, node, size, offset, file, true);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+static cm_content *content_of(const struct fuse_file_info *file)
+{
+    return (cm_content *)(uintptr_t)file->fh;
+}
+
+static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    cm_content *content = NULL;
+
+    if ((file->flags & O_ACCMODE) != O_RDONLY) {
+        fuse_reply_err(request, EROFS);
+        return;
+    }
+    int result = cm_content_open(mounted_of(request)->view, node, &content);
+    if (result < 0) {
+        reply_failure(request, node, result);
+        return;
+    }
+    file->fh = (uintptr_t)content;
+    file->direct_io = cm_view_moves(node);
+    file->keep_cache = !file->direct_io;
+    if (fuse_reply_open(request, file) != 0)
+        cm_content_close(content);
+}
+
+static void op_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    (void)node;
+    cm_content_close(content_of(file));
+    fuse_reply_err(request, 0);
+}
+
+/* The calling thread's, made at its first read and freed with the thread. */
+static void *read_buffer(cm_mounted *mounted)
+{
+    void *buffer = pthread_getspecific(mounted->buffers);
+
+    if (buffer == NULL && posix_memalign(&buffer, 4096, CM_READ_MAX) == 0 &&
+        pthread_setspecific(mounted->buffers, buffer) != 0) {
+        free(buffer);
+        buffer = NULL;
+    }
+    return buffer;
+}
+
+static void op_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *file)
+{
+    void *buffer = read_buffer(mounted_of(request));
+    size_t done = 0;
+
+    if (size > CM_READ_MAX)
+        size = CM_READ_MAX;
+    int result = buffer != NULL ? cm_content_read(content_of(file), (uint64_t)offset, buffer, size, &done) : -ENOMEM;
+    if (result < 0)
+        reply_failure(request, node, result);
+    else
+        fuse_reply_buf(request, buffer, done);
+}
+
+const struct fuse_lowlevel_ops cm_ops = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .readlink = op_readlink,
+    .statfs = op_statfs,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .open = op_open,
+    .read = op_read,
+    .release = op_release,
+};
