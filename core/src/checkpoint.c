@@ -152,14 +152,16 @@ void cm_page_key(uint64_t page, uint8_t key[8])
 void cm_page_encode(const cm_page *page, cm_buffer *value)
 {
     cm_buffer_append(value, &page->pod, sizeof(cm_id));
-    cm_buffer_u64(value, page->owner);
+    cm_buffer_u64(value, page->parent);
+    cm_buffer_append(value, &page->kind, 1);
 }
 
 static int decode_page(const void *value, size_t size, cm_page *out)
 {
     cm_reader reader = cm_reader_of(value, size);
     read_id(&reader, &out->pod);
-    out->owner = cm_read_u64(&reader);
+    out->parent = cm_read_u64(&reader);
+    out->kind = (uint8_t)cm_read_bounded(&reader, CM_POD_FRAGMENT);
     return reader.bad || reader.at != reader.end ? cm_fail(EILSEQ, "damaged page record") : 0;
 }
 

@@ -44,15 +44,16 @@ void cm_variable_encode(const cm_variable *variable, cm_buffer *value);
 CM_MUST_USE int cm_variable_decode(const void *value, size_t size, cm_variable *variable);
 void cm_variable_clear(cm_variable *variable);
 
-/* Where the pod at a page is; for a fragment, the page of the object it belongs to. */
+/* Where the pod at a page is, and the page of the pod it is spliced into (CM_PAGE_NONE: it is a variable's own). */
 typedef struct cm_page {
     cm_id pod;
-    uint64_t owner; /* 0: not a fragment */
+    uint64_t parent;
+    uint8_t kind; /* enum cm_pod_kind */
 } cm_page;
 
 void cm_page_key(uint64_t page, uint8_t key[8]);
 void cm_page_encode(const cm_page *page, cm_buffer *value);
-/* -EILSEQ: no such page, or damaged. */
+/* [blocks] -EILSEQ: no such page, or damaged. */
 CM_MUST_USE int cm_checkpoint_page(cm_checkpoint *checkpoint, uint64_t page, cm_page *out);
 
 /* What a session's head ref holds. */

@@ -3,7 +3,7 @@
  * link.c - reading a linked stream. Pod bodies are patched once and kept up to a budget, the least recently used go first;
  * chunks are read straight into the caller's memory. The plan itself never changes, so only bodies need the lock.
  */
-#include "plan.h"
+#include "lazy.h"
 #include "tree.h"
 
 #include <stdio.h>
@@ -26,8 +26,12 @@ typedef struct cm_linked_body {
 
 struct cm_link {
     cm_checkpoint *checkpoint;
+    cm_plan_source source;
     cm_plan plan;
-    pthread_mutex_t lock; /* guards the bodies */
+    uint64_t size; /* of the stream */
+    cm_lazy lazy; /* of a closed variable read as a file */
+    bool is_lazy;
+    pthread_mutex_t lock; /* guards the bodies, and a lazy plan */
     cm_linked_body *newest, *oldest;
     size_t kept, budget;
 };
@@ -137,10 +141,12 @@ static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     cm_pod_view view = {0};
     int result = fetch(link, &instance->pod, instance->page, &view, &content);
+    if (!result && link->is_lazy)
+        result = cm_lazy_resolve(&link->lazy, index, &view);
     if (!result) {
         while (link->oldest && link->kept + content.capacity > link->budget)
             drop(link, link->oldest);
-        *out = keep(link, instance, &view, &content);
+        *out = keep(link, &link->plan.instances[index], &view, &content); /* resolving may have moved it */
         if (!*out)
             result = cm_fail(ENOMEM, "out of memory for a pod");
     }
@@ -202,8 +208,11 @@ static int plan(cm_link *link, const char *const *names, size_t count, unsigned 
     cm_cleanup(cm_cleanup_free) cm_plan_root *all = roots_of(ordered, variable_count);
     if (!roots || !all)
         return cm_fail(ENOMEM, "out of memory");
-    const cm_plan_source source = {fetch, locate, linked, link};
-    return cm_plan_make(&source, roots, chosen_count, all, variable_count, flags, &link->plan);
+    /* The content id of a closed variable is its pod's: see cm_variable and save_commit.c. */
+    link->is_lazy = flags == 0 && cm_id_equal(&chosen[0]->content, &chosen[0]->root.pod);
+    if (link->is_lazy)
+        return cm_lazy_open(&link->source, roots, chosen[0]->size, &link->plan, &link->lazy);
+    return cm_plan_make(&link->source, roots, chosen_count, all, variable_count, flags, &link->plan);
 }
 
 int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_link **out)
@@ -214,6 +223,7 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (!link)
         return cm_fail(ENOMEM, "out of memory");
     link->checkpoint = cm_checkpoint_ref(checkpoint);
+    link->source = (cm_plan_source){fetch, locate, linked, link};
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
     int result = plan(link, names, count, flags);
@@ -223,6 +233,7 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
                    ? result
                    : cm_fail_in(result, "%s@%llu", checkpoint->session, (unsigned long long)checkpoint->number);
     }
+    link->size = link->plan.size;
     *out = link;
     return 0;
 }
@@ -234,6 +245,7 @@ void cm_link_close(cm_link *link)
     while (link->oldest)
         drop(link, link->oldest);
     cm_plan_clear(&link->plan);
+    cm_lazy_clear(&link->lazy);
     cm_checkpoint_unref(link->checkpoint);
     pthread_mutex_destroy(&link->lock);
     free(link);
@@ -241,36 +253,35 @@ void cm_link_close(cm_link *link)
 
 uint64_t cm_link_size(const cm_link *link)
 {
-    return link->plan.size;
+    return link->size;
 }
 
-size_t cm_link_memory(const cm_link *link)
+size_t cm_link_memory(cm_link *link)
 {
-    return sizeof *link + cm_plan_memory(&link->plan) + link->kept;
+    pthread_mutex_lock(&link->lock);
+    size_t memory =
+        sizeof *link + cm_plan_memory(&link->plan) + link->lazy.node_capacity * sizeof(cm_lazy_node) + link->kept;
+    pthread_mutex_unlock(&link->lock);
+    return memory;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-static int read_segment(cm_link *link, const cm_segment *segment, uint64_t within, uint8_t *memory, size_t size)
+/* Copies from a body or literal; called locked. A tree is left to the caller, to be read unlocked. */
+static int read_locked(cm_link *link, const cm_segment *segment, uint64_t within, uint8_t *memory, size_t size)
 {
-    cm_store *store = link->checkpoint->store;
-    if (segment->kind == CM_SEGMENT_TREE) {
-        const cm_tree_ref *tree = &link->plan.trees[segment->instance];
-        return cm_tree_read(store, &tree->root, tree->size, within, memory, size);
-    }
     if (segment->kind == CM_SEGMENT_LITERAL) {
         memcpy(memory, link->plan.literals.data + segment->from + within, size);
         return 0;
     }
-    pthread_mutex_lock(&link->lock);
     cm_linked_body *body = NULL;
     int result = body_of(link, segment->instance, &body);
-    if (body && (segment->from + within > body->size || size > body->size - (segment->from + within)))
-        result = cm_fail(EILSEQ, "a pod changed its size between two reads");
-    if (body && !result)
-        memcpy(memory, body->bytes + segment->from + within, size);
-    pthread_mutex_unlock(&link->lock);
-    return result;
+    if (result || !body)
+        return result;
+    if (segment->from + within > body->size || size > body->size - (segment->from + within))
+        return cm_fail(EILSEQ, "a pod changed its size between two reads");
+    memcpy(memory, body->bytes + segment->from + within, size);
+    return 0;
 }
 
 /* The last segment that begins at or before the offset. */
@@ -287,25 +298,46 @@ static size_t segment_at(const cm_plan *plan, uint64_t offset)
     return low;
 }
 
+/* The segment that holds the byte at `offset`, and where it ends; called locked. */
+static int find_segment(cm_link *link, uint64_t offset, cm_segment *segment, uint64_t *end)
+{
+    if (link->is_lazy)
+        return cm_lazy_find(&link->lazy, offset, segment, end);
+    const cm_plan *plan = &link->plan;
+    size_t i = segment_at(plan, offset);
+    *segment = plan->segments[i];
+    *end = i + 1 < plan->segment_count ? plan->segments[i + 1].offset : plan->size;
+    return 0;
+}
+
 int cm_link_read(cm_link *link, uint64_t offset, void *buffer, size_t size, size_t *done)
 {
-    const cm_plan *plan = &link->plan;
     uint8_t *memory = buffer;
     *done = 0;
-    if (offset >= plan->size)
+    if (offset >= link->size)
         return 0;
-    if (size > plan->size - offset)
-        size = (size_t)(plan->size - offset);
-    for (size_t i = segment_at(plan, offset); size > 0; i++) {
-        uint64_t end = i + 1 < plan->segment_count ? plan->segments[i + 1].offset : plan->size;
-        uint64_t within = offset - plan->segments[i].offset;
-        size_t part = end - offset < size ? (size_t)(end - offset) : size;
-        int result = read_segment(link, &plan->segments[i], within, memory, part);
+    if (size > link->size - offset)
+        size = (size_t)(link->size - offset);
+    while (*done < size) {
+        cm_segment segment;
+        cm_tree_ref tree = {0};
+        uint64_t end, at = offset + *done;
+        size_t part = 0;
+        pthread_mutex_lock(&link->lock);
+        int result = find_segment(link, at, &segment, &end);
+        if (!result) {
+            part = end - at < size - *done ? (size_t)(end - at) : size - *done;
+            if (segment.kind == CM_SEGMENT_TREE)
+                tree = link->plan.trees[segment.instance];
+            else
+                result = read_locked(link, &segment, at - segment.offset, memory + *done, part);
+        }
+        pthread_mutex_unlock(&link->lock);
+        if (!result && segment.kind == CM_SEGMENT_TREE)
+            result =
+                cm_tree_read(link->checkpoint->store, &tree.root, tree.size, at - segment.offset, memory + *done, part);
         if (result)
             return result;
-        memory += part;
-        offset += part;
-        size -= part;
         *done += part;
     }
     return 0;

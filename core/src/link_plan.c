@@ -2,7 +2,7 @@
 #include "plan.h"
 
 enum { NEW, BUILDING, DONE };                                       /* cm_instance.state */
-enum { CONFLICT = 1, NO_INSTANCE = UINT32_MAX, PRELUDE_MOST = 64 }; /* CONFLICT: internal result, never returned */
+enum { CONFLICT = 1, PRELUDE_MOST = 64, FRAGMENT_DEPTH_MOST = 64 }; /* CONFLICT: internal result, never returned */
 
 typedef struct frame {
     uint32_t instance;
@@ -56,7 +56,7 @@ static int no_memory(void)
 
 /* ---- the stream -------------------------------------------------------------------------------------------------- */
 
-static int add_segment(cm_plan *plan, enum cm_segment_kind kind, uint32_t instance, uint64_t from, uint64_t size)
+int cm_plan_add_segment(cm_plan *plan, enum cm_segment_kind kind, uint32_t instance, uint64_t from, uint64_t size)
 {
     if (size == 0)
         return 0;
@@ -69,36 +69,35 @@ static int add_segment(cm_plan *plan, enum cm_segment_kind kind, uint32_t instan
     return 0;
 }
 
-static int add_literal(cm_plan *plan, const void *bytes, size_t size)
+int cm_plan_add_literal(cm_plan *plan, const void *bytes, size_t size)
 {
     size_t at = plan->literals.size;
     cm_buffer_append(&plan->literals, bytes, size);
     if (plan->literals.error)
         return no_memory();
-    if (plan->segment_count && plan->segments[plan->segment_count - 1].kind == CM_SEGMENT_LITERAL) {
+    if (plan->segment_count > plan->sealed && plan->segments[plan->segment_count - 1].kind == CM_SEGMENT_LITERAL) {
         plan->size += size; /* literals are appended in stream order: the last segment just grows */
         return 0;
     }
-    return add_segment(plan, CM_SEGMENT_LITERAL, 0, at, size);
+    return cm_plan_add_segment(plan, CM_SEGMENT_LITERAL, 0, at, size);
 }
 
 static int add_get(cm_plan *plan, uint32_t memo)
 {
     const uint8_t bytes[CM_GET_SIZE] = {CM_OP_LONG_BINGET, (uint8_t)memo, (uint8_t)(memo >> 8), (uint8_t)(memo >> 16),
                                         (uint8_t)(memo >> 24)};
-    return add_literal(plan, bytes, sizeof bytes);
+    return cm_plan_add_literal(plan, bytes, sizeof bytes);
 }
 
-static int add_buffer(planner *p, const cm_event *event)
+int cm_plan_add_buffer(cm_plan *plan, unsigned flags, const cm_event *event)
 {
-    cm_plan *plan = p->plan;
     unsigned kind = event->type - CM_EVENT_BUFFER;
     cm_tree_ref tree = {event->id, event->size, kind == CM_BUFFER_READONLY};
-    if ((p->flags & CM_LINK_BUFFERS) && kind <= CM_BUFFER_READONLY) {
+    if ((flags & CM_LINK_BUFFERS) && kind <= CM_BUFFER_READONLY) {
         if (!GROW(plan->buffers, plan->buffer_count, plan->buffer_capacity))
             return no_memory();
         plan->buffers[plan->buffer_count++] = tree;
-        return add_literal(plan, "\x97\x98", tree.readonly ? 2 : 1); /* NEXT_BUFFER, READONLY_BUFFER */
+        return cm_plan_add_literal(plan, "\x97\x98", tree.readonly ? 2 : 1); /* NEXT_BUFFER, READONLY_BUFFER */
     }
     static const uint8_t opcodes[] = {
         [CM_BUFFER_WRITABLE] = 0x96,   /* BYTEARRAY8 */
@@ -110,13 +109,13 @@ static int add_buffer(planner *p, const cm_event *event)
     uint8_t head[9] = {opcodes[kind]};
     for (int i = 0; i < 8; i++)
         head[1 + i] = (uint8_t)(event->size >> (8 * i));
-    int result = add_literal(plan, head, sizeof head);
+    int result = cm_plan_add_literal(plan, head, sizeof head);
     if (result || event->size == 0)
         return result;
     if (!GROW(plan->trees, plan->tree_count, plan->tree_capacity))
         return no_memory();
     plan->trees[plan->tree_count] = tree;
-    return add_segment(plan, CM_SEGMENT_TREE, (uint32_t)plan->tree_count++, 0, event->size);
+    return cm_plan_add_segment(plan, CM_SEGMENT_TREE, (uint32_t)plan->tree_count++, 0, event->size);
 }
 
 /* ---- instances --------------------------------------------------------------------------------------------------- */
@@ -145,9 +144,9 @@ static bool slot_room(cm_plan *plan)
     return true;
 }
 
-static uint32_t find_instance(const cm_plan *plan, uint64_t page)
+uint32_t cm_plan_find(const cm_plan *plan, uint64_t page)
 {
-    return plan->slot_count ? *slot_of(plan, page) - 1 : NO_INSTANCE; /* 0 - 1 is NO_INSTANCE */
+    return plan->slot_count ? *slot_of(plan, page) - 1 : CM_NO_INSTANCE; /* 0 - 1 is CM_NO_INSTANCE */
 }
 
 uint32_t cm_plan_memo(const cm_instance *instance, uint32_t index)
@@ -163,8 +162,7 @@ uint32_t cm_plan_memo(const cm_instance *instance, uint32_t index)
     return instance->memo_base + index + (low ? instance->shifts[low - 1].shift : 0);
 }
 
-/* What was linked between two opcodes of an instance memoized `count` objects. */
-static int add_shift(cm_instance *instance, uint32_t from, uint32_t count)
+int cm_plan_add_shift(cm_instance *instance, uint32_t from, uint32_t count)
 {
     if (count == 0)
         return 0;
@@ -179,11 +177,29 @@ static int add_shift(cm_instance *instance, uint32_t from, uint32_t count)
     return 0;
 }
 
+int cm_plan_add_patch(cm_instance *instance, uint32_t position, uint32_t memo)
+{
+    if (!grow32((void **)&instance->patches, instance->patch_count, &instance->patch_capacity, sizeof(cm_patch)))
+        return no_memory();
+    instance->patches[instance->patch_count++] = (cm_patch){position, memo};
+    return 0;
+}
+
+int cm_plan_add_instance(cm_plan *plan, const cm_instance *instance)
+{
+    if (!slot_room(plan) || !GROW(plan->instances, plan->instance_count, plan->instance_capacity))
+        return no_memory();
+    if (plan->instance_count == CM_NO_INSTANCE)
+        return cm_fail(EOVERFLOW, "the linked stream would have more than 2^32 pods");
+    plan->instances[plan->instance_count] = *instance;
+    *slot_of(plan, instance->page) = (uint32_t)++plan->instance_count;
+    return 0;
+}
+
 static int push(planner *p, const cm_id *pod, uint64_t page, bool popped)
 {
     cm_plan *plan = p->plan;
-    if (!slot_room(plan) || !GROW(plan->instances, plan->instance_count, plan->instance_capacity) ||
-        !GROW(p->frames, p->frame_count, p->frame_capacity))
+    if (!GROW(p->frames, p->frame_count, p->frame_capacity))
         return no_memory();
     frame *f = &p->frames[p->frame_count];
     *f = (frame){.instance = (uint32_t)plan->instance_count, .memo_at_start = plan->memo, .popped = popped};
@@ -196,22 +212,21 @@ static int push(planner *p, const cm_id *pod, uint64_t page, bool popped)
     p->frame_count++;
     if (f->view.memo_count > UINT32_MAX - 1 - plan->memo)
         return cm_fail(EOVERFLOW, "the linked stream would memoize more than 2^32 objects");
-    plan->instances[plan->instance_count] = (cm_instance){.page = page,
-                                                          .pod = *pod,
-                                                          .memo_base = plan->memo,
-                                                          .memo_count = f->view.memo_count,
-                                                          .root = f->view.root,
-                                                          .kind = f->view.kind,
-                                                          .state = BUILDING};
-    *slot_of(plan, page) = (uint32_t)++plan->instance_count;
-    return 0;
+    const cm_instance instance = {.page = page,
+                                  .pod = *pod,
+                                  .memo_base = plan->memo,
+                                  .memo_count = f->view.memo_count,
+                                  .root = f->view.root,
+                                  .kind = f->view.kind,
+                                  .state = BUILDING};
+    return cm_plan_add_instance(plan, &instance);
 }
 
 /* The body up to an event, or its end, goes into the stream. */
 static int advance(planner *p, frame *f, uint32_t position, uint32_t memo)
 {
     cm_instance *instance = &p->plan->instances[f->instance];
-    int result = add_segment(p->plan, CM_SEGMENT_BODY, f->instance, f->position, position - f->position);
+    int result = cm_plan_add_segment(p->plan, CM_SEGMENT_BODY, f->instance, f->position, position - f->position);
     p->plan->memo += memo - instance->progress;
     instance->progress = memo;
     f->position = position;
@@ -247,9 +262,9 @@ static int on_child(planner *p, frame *f, const cm_event *event)
     uint64_t page = event->type == CM_EVENT_CHILD_AT
                         ? event->page
                         : cm_page_of_child(p->plan->instances[f->instance].page, event->index);
-    uint32_t found = find_instance(p->plan, page);
+    uint32_t found = cm_plan_find(p->plan, page);
     f->event++;
-    if (found == NO_INSTANCE)
+    if (found == CM_NO_INSTANCE)
         return push(p, &event->id, page, false);
     const cm_instance *child = &p->plan->instances[found];
     if (!cm_id_equal(&child->pod, &event->id) || child->kind == CM_POD_FRAGMENT || child->root == CM_INDEX_ROOT)
@@ -264,22 +279,21 @@ static int push_page(planner *p, uint64_t page)
 {
     cm_page where;
     int result = p->source->locate(p->source->arg, page, &where);
-    if (!result && where.owner) {
-        page = where.owner;
-        if (find_instance(p->plan, page) != NO_INSTANCE)
+    for (unsigned depth = 0; !result && where.kind == CM_POD_FRAGMENT; depth++) {
+        page = where.parent;
+        if (cm_plan_find(p->plan, page) != CM_NO_INSTANCE)
             return conflict(p); /* under construction, and has not come to the fragment yet */
+        if (page == CM_PAGE_NONE || depth > FRAGMENT_DEPTH_MOST)
+            return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
         result = p->source->locate(p->source->arg, page, &where);
-        if (!result && where.owner)
-            return cm_fail(EILSEQ, "damaged page map: page %016llx is a fragment of a fragment",
-                           (unsigned long long)page);
     }
     return result ? result : push(p, &where.pod, page, true);
 }
 
 static int on_external(planner *p, frame *f, const cm_event *event)
 {
-    uint32_t found = find_instance(p->plan, event->page);
-    if (found == NO_INSTANCE)
+    uint32_t found = cm_plan_find(p->plan, event->page);
+    if (found == CM_NO_INSTANCE)
         return push_page(p, event->page); /* this event comes again when that is done */
     const cm_instance *target = &p->plan->instances[found];
     uint32_t index = event->index == CM_INDEX_ROOT ? target->root : event->index;
@@ -287,12 +301,8 @@ static int on_external(planner *p, frame *f, const cm_event *event)
         return bad_reference(target, index);
     if (!available(target, index))
         return conflict(p);
-    cm_instance *instance = &p->plan->instances[f->instance];
-    if (!grow32((void **)&instance->patches, instance->patch_count, &instance->patch_capacity, sizeof(cm_patch)))
-        return no_memory();
-    instance->patches[instance->patch_count++] = (cm_patch){event->position, cm_plan_memo(target, index)};
     f->event++;
-    return 0;
+    return cm_plan_add_patch(&p->plan->instances[f->instance], event->position, cm_plan_memo(target, index));
 }
 
 static int pop(planner *p)
@@ -309,11 +319,11 @@ static int pop(planner *p)
     cm_buffer_free(&f->content);
     p->frame_count--;
     if (!result && popped)
-        result = add_literal(p->plan, "0", 1); /* POP */
+        result = cm_plan_add_literal(p->plan, "0", 1); /* POP */
     if (!result && p->frame_count) {
         frame *above = &p->frames[p->frame_count - 1];
         cm_instance *parent = &p->plan->instances[above->instance];
-        result = add_shift(parent, parent->progress, memoized);
+        result = cm_plan_add_shift(parent, parent->progress, memoized);
     }
     return result;
 }
@@ -337,7 +347,7 @@ static int run(planner *p)
             result = on_child(p, f, event);
         } else {
             f->event++;
-            result = add_buffer(p, event);
+            result = cm_plan_add_buffer(p->plan, p->flags, event);
         }
     }
     return result;
@@ -348,9 +358,9 @@ static int run(planner *p)
 /* Pushes the object at an address on the stack of the stream. */
 static int link_root(planner *p, const cm_address *address)
 {
-    uint32_t found = find_instance(p->plan, address->page);
+    uint32_t found = cm_plan_find(p->plan, address->page);
     int result = 0;
-    if (found == NO_INSTANCE) {
+    if (found == CM_NO_INSTANCE) {
         size_t at = p->plan->instance_count;
         result = push(p, &address->pod, address->page, false);
         if (result)
@@ -374,8 +384,8 @@ static int link_root(planner *p, const cm_address *address)
             result = run(p);
         if (result)
             return result;
-        found = find_instance(p->plan, address->page);
-        if (found == NO_INSTANCE)
+        found = cm_plan_find(p->plan, address->page);
+        if (found == CM_NO_INSTANCE)
             return cm_fail(EILSEQ, "damaged pods: page %016llx is not where the page map says",
                            (unsigned long long)address->page);
     }
@@ -392,38 +402,38 @@ static int link_name(cm_plan *plan, const char *name)
     uint8_t head[5] = {'X'}; /* BINUNICODE */
     for (int i = 0; i < 4; i++)
         head[1 + i] = (uint8_t)(size >> (8 * i));
-    int result = add_literal(plan, head, sizeof head);
-    return result ? result : add_literal(plan, name, size);
+    int result = cm_plan_add_literal(plan, head, sizeof head);
+    return result ? result : cm_plan_add_literal(plan, name, size);
 }
 
 static int attempt(planner *p, const cm_plan_root *roots, size_t count, const cm_plan_root *front, size_t front_count)
 {
-    int result = add_literal(p->plan, "\x80\x05", 2); /* PROTO 5 */
+    int result = cm_plan_add_literal(p->plan, "\x80\x05", 2); /* PROTO 5 */
     for (size_t i = 0; !result && i < front_count; i++) {
         result = link_root(p, &front[i].address);
         if (!result)
-            result = add_literal(p->plan, "0", 1);
+            result = cm_plan_add_literal(p->plan, "0", 1);
     }
     for (size_t i = p->prelude_count; !result && i-- > 0;) /* the last found goes first */
-        if (find_instance(p->plan, p->prelude[i]) == NO_INSTANCE) {
+        if (cm_plan_find(p->plan, p->prelude[i]) == CM_NO_INSTANCE) {
             result = push_page(p, p->prelude[i]);
             if (!result)
                 result = run(p);
         }
     bool namespace = p->flags & CM_LINK_NAMESPACE;
     if (!result && namespace)
-        result = add_literal(p->plan, "}", 1); /* EMPTY_DICT */
+        result = cm_plan_add_literal(p->plan, "}", 1); /* EMPTY_DICT */
     for (size_t i = 0; !result && i < count; i++) {
         if (namespace)
             result = link_name(p->plan, roots[i].name);
         if (!result)
             result = link_root(p, &roots[i].address);
         if (!result && namespace)
-            result = add_literal(p->plan, "s", 1); /* SETITEM */
+            result = cm_plan_add_literal(p->plan, "s", 1); /* SETITEM */
         if (result < 0 && roots[i].name)
             cm_fail_in(result, "variable '%s'", roots[i].name);
     }
-    return result ? result : add_literal(p->plan, ".", 1); /* STOP */
+    return result ? result : cm_plan_add_literal(p->plan, ".", 1); /* STOP */
 }
 
 static void drop_frames(planner *p)

@@ -56,12 +56,19 @@ typedef struct cm_plan_source {
     void *arg;
 } cm_plan_source;
 
-enum cm_segment_kind { CM_SEGMENT_LITERAL, CM_SEGMENT_BODY, CM_SEGMENT_TREE };
+#define CM_NO_INSTANCE UINT32_MAX
+
+enum cm_segment_kind {
+    CM_SEGMENT_LITERAL,
+    CM_SEGMENT_BODY,
+    CM_SEGMENT_TREE,
+    CM_SEGMENT_CHILD, /* of a lazy plan: all of another instance's stream */
+};
 
 typedef struct cm_segment {
     uint64_t offset; /* in the stream; it ends where the next begins */
     uint32_t kind;
-    uint32_t instance; /* BODY; TREE: index into trees */
+    uint32_t instance; /* BODY, CHILD; TREE: index into trees */
     uint64_t from;     /* BODY: position; LITERAL: offset in literals */
 } cm_segment;
 
@@ -78,6 +85,7 @@ typedef struct cm_plan {
     size_t slot_count;
     cm_segment *segments;
     size_t segment_count, segment_capacity;
+    size_t sealed;      /* segments before this one do not grow: they belong to other pods of a lazy plan */
     cm_tree_ref *trees; /* in the stream */
     size_t tree_count, tree_capacity;
     cm_tree_ref *buffers; /* out of band */
@@ -94,10 +102,26 @@ typedef struct cm_plan {
 CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count,
                              const cm_plan_root *all, size_t all_count, unsigned flags, cm_plan *plan);
 void cm_plan_clear(cm_plan *plan);
+/* The instance at a page, or CM_NO_INSTANCE. */
+uint32_t cm_plan_find(const cm_plan *plan, uint64_t page);
 /* The index in the stream's memo of local `index` of an instance. */
 uint32_t cm_plan_memo(const cm_instance *instance, uint32_t index);
 /* What the stream of the plan is made of, as an id: equal for equal streams. */
 CM_MUST_USE int cm_plan_content(const cm_plan *plan, const cm_plan_root *root, cm_id *id);
 size_t cm_plan_memory(const cm_plan *plan);
+
+/* ---- for the two planners: link_plan.c and link_lazy.c ---- */
+
+/* `segments` grows; the segment follows the last one. */
+CM_MUST_USE int cm_plan_add_literal(cm_plan *plan, const void *bytes, size_t size);
+CM_MUST_USE int cm_plan_add_segment(cm_plan *plan, enum cm_segment_kind kind, uint32_t instance, uint64_t from,
+                                    uint64_t size);
+/* What a buffer event becomes: in the stream, or with CM_LINK_BUFFERS in `flags` out of band. */
+CM_MUST_USE int cm_plan_add_buffer(cm_plan *plan, unsigned flags, const cm_event *event);
+/* A new instance; its page must not be in the plan yet. */
+CM_MUST_USE int cm_plan_add_instance(cm_plan *plan, const cm_instance *instance);
+/* What was linked between two opcodes of an instance, before its local index `from`, memoized `count` objects. */
+CM_MUST_USE int cm_plan_add_shift(cm_instance *instance, uint32_t from, uint32_t count);
+CM_MUST_USE int cm_plan_add_patch(cm_instance *instance, uint32_t position, uint32_t memo);
 
 #endif

@@ -51,6 +51,8 @@ int cm_pod_encode(const cm_pod_view *view, cm_buffer *content)
             cm_buffer_varint(content, event->index == CM_INDEX_ROOT ? 0 : (uint64_t)event->index + 1);
         } else {
             cm_buffer_append(content, &event->id, sizeof event->id);
+            cm_buffer_varint(content, event->size);
+            cm_buffer_varint(content, event->memos);
             if (event->type == CM_EVENT_CHILD_AT)
                 cm_buffer_u64(content, event->page);
             else
@@ -87,6 +89,8 @@ static bool read_event(cm_reader *reader, cm_event *event, uint32_t *position, u
         return !reader->bad;
     } else if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
         id = cm_read_bytes(reader, sizeof event->id);
+        event->size = cm_read_bounded(reader, INT64_MAX);
+        event->memos = cm_read_bounded(reader, UINT32_MAX);
         if (event->type == CM_EVENT_CHILD_AT)
             event->page = cm_read_u64(reader);
         else

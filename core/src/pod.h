@@ -24,12 +24,12 @@ typedef struct cm_event {
     uint32_t position; /* in the body */
     uint32_t memo;     /* objects memoized in the body before it */
     uint8_t type;
-    uint32_t
-        index;     /* EXTERNAL: in the other pod, CM_INDEX_ROOT for its root. CHILD: ordinal among the pod's children */
-    uint64_t page; /* EXTERNAL, CHILD_AT */
-    uint64_t size; /* BUFFER: bytes */
-    cm_id id;      /* CHILD: pod; BUFFER: root of its tree */
-    cm_pod *pod;   /* while building: the child or external target */
+    uint32_t index; /* EXTERNAL: in the other pod, or CM_INDEX_ROOT. CHILD: ordinal among the pod's children */
+    uint64_t page;  /* EXTERNAL, CHILD_AT */
+    uint64_t size;  /* BUFFER: bytes. CHILD: of the plain stream of it and all below it, each linked in its place */
+    uint64_t memos; /* CHILD: objects memoized by it and all below it */
+    cm_id id;       /* CHILD: pod; BUFFER: root of its tree */
+    cm_pod *pod;    /* while building: the child or external target */
 } cm_event;
 
 typedef struct cm_pod_view {
@@ -52,6 +52,8 @@ CM_MUST_USE int cm_pod_encode(const cm_pod_view *view, cm_buffer *content);
 /* The view borrows `content`; clear it in any case. -EILSEQ: refused; everything a view states has been checked. */
 CM_MUST_USE int cm_pod_decode(const void *content, size_t size, cm_pod_view *view);
 void cm_pod_view_clear(cm_pod_view *view);
+
+enum { CM_PAGE_NONE = 0 };
 
 /* Pages: addresses in the virtual memo space, derived from names and places, so that equal programs give equal pages. */
 uint64_t cm_page_of_variable(const char *name);

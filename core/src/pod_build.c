@@ -100,8 +100,8 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
     } else {
         pod->page = cm_page_of_variable(save->variable_name ? save->variable_name : "");
     }
-    while (cm_save_page_find(save, pod->page)) { /* two places with one 64-bit hash: the later one moves on */
-        pod->page++;
+    while (pod->page == CM_PAGE_NONE || cm_save_page_find(save, pod->page)) {
+        pod->page++; /* two places with one 64-bit hash: the later one moves on */
         pod->page_given = true;
     }
     save->pods[save->pod_count++] = pod;
@@ -178,8 +178,11 @@ void cm_pod_child(cm_pod *pod, cm_pod *child)
     event->pod = child;
     event->index = child->ordinal;
     event->page = child->page;
+    event->size = child->tree_size;
+    event->memos = child->tree_memos;
     pod->tree_size += child->tree_size;
     pod->tree_pods += child->tree_pods;
+    pod->tree_memos += child->tree_memos;
     if (child->lowest_target < pod->lowest_target)
         pod->lowest_target = child->lowest_target;
 }
@@ -230,6 +233,7 @@ int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
     pod->body_size = (uint32_t)cm_body_size(&pod->body);
     pod->tree_size += pod->body_size;
     pod->tree_pods++;
+    pod->tree_memos += pod->body.memo_count;
     cm_item item = {.pod = pod, .bytes = pod->body_size + pod->event_count * sizeof(cm_event)};
     return cm_save_enqueue(save, &item, 1);
 }

@@ -71,7 +71,7 @@ static int measure_closed(const cm_save *save, const cm_pod *root, id_set *set, 
     for (uint32_t i = root->sequence; !result && left && i < save->pod_count; i++)
         if (save->pods[i]->finished && left--)
             result = count_pod(set, save->pods[i], v);
-    v->content = root->id;
+    v->content = root->id; /* link.c takes this as the sign of a closed variable */
     return result;
 }
 
@@ -83,22 +83,14 @@ static int fetch(void *arg, const cm_id *id, uint64_t page, cm_pod_view *view, c
     return pod ? cm_pod_skeleton(pod, view) : cm_fail(EILSEQ, "no pod at page %016llx", (unsigned long long)page);
 }
 
-/* The pod that a fragment's elements are linked with. */
-static cm_pod *owner_of(cm_pod *pod)
+static void page_of(const cm_pod *pod, cm_page *out)
 {
-    while (pod->kind == CM_POD_FRAGMENT && pod->parent)
-        pod = pod->parent;
-    return pod;
-}
-
-static void page_of(cm_pod *pod, cm_page *out)
-{
-    *out = (cm_page){.pod = pod->id, .owner = pod->kind == CM_POD_FRAGMENT ? owner_of(pod)->page : 0};
+    *out = (cm_page){.pod = pod->id, .parent = pod->parent ? pod->parent->page : CM_PAGE_NONE, .kind = pod->kind};
 }
 
 static int locate(void *arg, uint64_t page, cm_page *out)
 {
-    cm_pod *pod = cm_save_page_find(arg, page);
+    const cm_pod *pod = cm_save_page_find(arg, page);
     if (!pod)
         return cm_fail(EILSEQ, "no pod at page %016llx", (unsigned long long)page);
     page_of(pod, out);
@@ -213,27 +205,27 @@ static int put_variables(cm_save *save, const cm_variable *variables, cm_id *roo
     return cm_map_build(entries, count, put_node, save, root);
 }
 
-enum { PAGE_KEY = 8, PAGE_VALUE = 40, PAGE_ENTRY = PAGE_KEY + PAGE_VALUE };
+enum { PAGE_KEY = 8, PAGE_VALUE = 41, PAGE_ENTRY = PAGE_KEY + PAGE_VALUE };
 
 static int order_pages(const void *a, const void *b)
 {
     return memcmp(a, b, PAGE_KEY);
 }
 
-/* The pages that references from other pods lead to, so that a partial load finds them. */
+/* The pages that references from other pods lead to, and those above them: how a load finds them and their places. */
 static int put_pages(cm_save *save, cm_id *root)
 {
+    for (size_t i = 0; i < save->variable_count; i++) {
+        cm_pod *pod = save->pods[save->variables[i].pod->sequence];
+        pod->exported |= pod->kind == CM_POD_FRAGMENT; /* such a variable is found through what the fragment is of */
+    }
     for (uint32_t i = 0; i < save->pod_count; i++)
-        if (save->pods[i]->exported)
-            owner_of(save->pods[i])->exported = true;
-    for (size_t i = 0; i < save->variable_count; i++)
-        if (save->variables[i].pod->kind == CM_POD_FRAGMENT) /* its variable is found through the owner */
-            save->pods[save->variables[i].pod->sequence]->exported =
-                owner_of(save->pods[save->variables[i].pod->sequence])->exported = true;
+        for (cm_pod *pod = save->pods[i]; pod->exported && pod->parent && !pod->parent->exported; pod = pod->parent)
+            pod->parent->exported = true;
     cm_cleanup(cm_buffer_free) cm_buffer bytes = CM_BUFFER_INIT;
     size_t count = 0;
     for (uint32_t i = 0; i < save->pod_count; i++) {
-        cm_pod *pod = save->pods[i];
+        const cm_pod *pod = save->pods[i];
         if (!pod->exported || !pod->finished)
             continue;
         uint8_t key[PAGE_KEY];

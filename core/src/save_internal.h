@@ -55,7 +55,7 @@ struct cm_pod {
     bool finished;
     uint32_t body_size;
     uint64_t tree_size; /* bytes of the plain stream of it and what is below it */
-    uint64_t tree_pods;
+    uint64_t tree_pods, tree_memos;
     /* results of the worker */
     atomic_bool done;
     cm_id id;

@@ -161,7 +161,7 @@ typedef struct cm_variable {
     uint64_t changed;     /* number of the checkpoint it last changed in */
     int64_t changed_time; /* and the time of that */
     cm_address root;
-    cm_id content; /* equal if and only if the variable's linked pickle is equal */
+    cm_id content; /* equal ids: equal linked pickles */
 } cm_variable;
 
 typedef struct cm_save_stats {
@@ -224,7 +224,8 @@ enum cm_link_flags {
 };
 
 /*
- * [blocks] Plans the stream of the named variables: time and memory linear in the pods linked; buffers are not read.
+ * [blocks] Plans the stream of the named variables: time and memory linear in the pods linked; buffers are not read. One
+ * variable that shares nothing with others is planned while it is read: opening it reads one pod, reading the pods touched.
  * Without CM_LINK_NAMESPACE exactly one name. The stream is a complete pickle, protocol 5.
  */
 CM_API CM_MUST_USE int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
@@ -238,8 +239,8 @@ CM_API uint64_t cm_link_buffer_size(const cm_link *link, size_t i);
 CM_API bool cm_link_buffer_readonly(const cm_link *link, size_t i);
 /* [blocks] The whole buffer `i` into memory of cm_link_buffer_size(i) bytes, on several threads when it is large. */
 CM_API CM_MUST_USE int cm_link_buffer_read(cm_link *link, size_t i, void *memory);
-/* Bytes of memory the plan holds, for caches that bound themselves. */
-CM_API size_t cm_link_memory(const cm_link *link);
+/* Bytes of memory it holds now, for caches that bound themselves; grows while it is read. */
+CM_API size_t cm_link_memory(cm_link *link);
 
 /* ---- verify ------------------------------------------------------------------------------------------------------ */
 
