@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the walker asks Python: names of globals, and how functions and classes are taken apart.
+
+The walker (C) does the builtin types and the reduce protocol. What a session defines itself is
+reduced by cloudpickle, whose functions put it together again on loading, with everything removed
+that would differ between two runs of the same program: random class ids, the order of sets and of
+``sys.modules``, names of temporary files.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import hashlib
+import itertools
+import pickle
+import re
+import sys
+import threading
+import types
+import typing
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as _cp
+
+_BUILTIN_TYPES: dict[type, str] = {
+    value: name for name, value in vars(types).items() if isinstance(value, type)
+}
+_BY_REPR = frozenset(
+    "datetime decimal fractions ipaddress numpy pandas pathlib uuid zoneinfo".split()
+)
+
+# Ids of classes that cloudpickle already knows under a random id of its own.
+_ID_PREFIX = "chipmink-"
+_own_ids: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_own_ids_lock = threading.Lock()
+
+# Files that IPython and ipykernel say code is from: the number of the prompt and the process id
+# change from run to run, the hash of the cell does not.
+_CELL_FILE = re.compile(
+    r"<(?:ipython-input)-\d+-(?P<old>[0-9a-f]+)>|.*[\\/]ipykernel_\d+[\\/](?P<new>\d+\.py)"
+)
+
+
+class Reducers:
+    """The reducers of one save: functions that share their globals do so again when loaded."""
+
+    def __init__(self) -> None:
+        # id of a globals dict -> itself, so that the id stays its own, and what stands for it
+        self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._dispatch = {
+            types.CodeType: _reduce_code,
+            typing.TypeVar: _reduce_typevar,
+            type(dataclasses.MISSING): lambda obj: "MISSING",
+        }
+
+    # ---- names ---------------------------------------------------------------------------------
+
+    def locate(self, obj: type | types.FunctionType) -> tuple[str, str] | None:
+        """Tell under which (module, qualified name) a class or function can be imported.
+
+        None if it cannot be, or shall not be because its module was registered with
+        `cloudpickle.register_pickle_by_value`: it is saved by value.
+        """
+        if isinstance(obj, type) and obj in _BUILTIN_TYPES and type(obj) is type:
+            return "types", _BUILTIN_TYPES[obj]
+        found = _cp._lookup_module_and_qualname(obj)
+        if found is None or _cp._is_registered_pickle_by_value(found[0]):
+            return None
+        module_name = _cp._whichmodule(obj, found[1])
+        return str(module_name), str(found[1])
+
+    def locate_named(self, obj: object, name: str) -> tuple[str, str]:
+        """Tell where an object is whose reducer returned its name; as `pickle` looks for it.
+
+        Raises
+        ------
+        pickle.PicklingError
+            It is not there, or another object is.
+        """
+        module_name = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
+        try:
+            __import__(module_name, level=0)
+            found = sys.modules[module_name]
+            for part in name.split("."):
+                if part == "<locals>":
+                    raise AttributeError(part)
+                found = getattr(found, part)
+        except (ImportError, KeyError, AttributeError, ValueError, TypeError):
+            raise pickle.PicklingError(
+                f"Can't pickle {obj!r}: it's not found as {module_name}.{name}"
+            ) from None
+        if found is not obj:
+            raise pickle.PicklingError(
+                f"Can't pickle {obj!r}: it's not the same object as {module_name}.{name}"
+            )
+        return str(module_name), str(name)
+
+    # ---- reducers ------------------------------------------------------------------------------
+
+    def dispatch(self, cls: type) -> Callable[[Any], Any] | None:
+        """Find the function that reduces instances of exactly this type, if one is registered."""
+        reducer = self._dispatch.get(cls) or cloudpickle.CloudPickler.dispatch_table.get(cls)
+        return reducer or copyreg.dispatch_table.get(cls)
+
+    def reduce(self, obj: type | types.FunctionType) -> tuple[Any, ...]:
+        """Reduce a class or function that has no name to be imported by."""
+        if isinstance(obj, types.FunctionType):
+            return self._reduce_function(obj)
+        return _reduce_class(obj)
+
+    def _reduce_function(self, func: types.FunctionType) -> tuple[Any, ...]:
+        known = self._globals.get(id(func.__globals__))
+        if known is None:
+            base = {
+                name: func.__globals__[name]
+                for name in ("__package__", "__name__", "__path__", "__file__")
+                if name in func.__globals__
+            }
+            known = self._globals[id(func.__globals__)] = (func.__globals__, base)
+        closure = None
+        if func.__closure__ is not None:
+            # empty at first: what is in them may refer to the function
+            closure = tuple(_cp._make_empty_cell() for _ in func.__code__.co_freevars)
+        state, slotstate = _cp._function_getstate(func)
+        slotstate["_cloudpickle_submodules"].sort(key=lambda module: module.__name__)
+        return (
+            _cp._make_function,
+            (func.__code__, known[1], None, None, closure),
+            (state, slotstate),
+            None,
+            None,
+            _cp._function_setstate,
+        )
+
+    # ---- order ---------------------------------------------------------------------------------
+
+    def sort_key(self, obj: object) -> bytes | None:
+        """Encode an element of a set by its value; None if it has none that is known to be stable.
+
+        Objects with equal keys may come in any order.
+        """
+        try:
+            return repr(_value_of(obj, 0)).encode("utf-8", "surrogatepass")
+        except _NoValueError:
+            return None
+
+
+class _NoValueError(Exception):
+    """An object whose value cannot be told from outside."""
+
+
+def _value_of(obj: object, depth: int) -> object:
+    """Give something whose repr is the same for equal values in every process."""
+    cls = type(obj)
+    if depth > 16:
+        raise _NoValueError
+    if obj is None or obj is ... or cls in (bool, int, float, complex, str, bytes):
+        return obj
+    if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return "global", str(obj.__module__), obj.__qualname__
+    where = (str(cls.__module__), cls.__qualname__)
+    if isinstance(obj, enum.Enum):
+        return where, obj.name
+    if isinstance(obj, tuple):
+        return where, [_value_of(item, depth + 1) for item in tuple.__iter__(obj)]
+    if isinstance(obj, frozenset):
+        return where, sorted(repr(_value_of(item, depth + 1)) for item in frozenset.__iter__(obj))
+    if where[0].partition(".")[0] in _BY_REPR:
+        return where, repr(obj)
+    if dataclasses.is_dataclass(obj):
+        values = [getattr(obj, field.name, None) for field in dataclasses.fields(obj)]
+        return where, [_value_of(value, depth + 1) for value in values]
+    raise _NoValueError
+
+
+# ---- code ----------------------------------------------------------------------------------------
+
+
+def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    constructor, args = _cp._code_reduce(code)
+    cell = _CELL_FILE.fullmatch(code.co_filename)
+    if cell:
+        name = f"<cell {cell['old'] or cell['new']}>"
+        args = tuple(name if arg is code.co_filename else arg for arg in args)
+    return constructor, args
+
+
+# ---- classes -------------------------------------------------------------------------------------
+
+
+def _reduce_class(cls: type) -> tuple[Any, ...]:
+    tracker_id = _class_id(cls)
+    reduced = _cp._dynamic_class_reduce(cls)
+    args, (members, slotstate) = reduced[1], reduced[2]
+    args = (*args[:-2], tracker_id, args[-1])
+    members.pop("__slotnames__", None)  # a cache that copyreg keeps in the class
+    if "_abc_impl" in members:  # the registered subclasses, from a set of weak references
+        members["_abc_impl"].sort(key=lambda sub: (str(sub.__module__), sub.__qualname__))
+    attributes = members.get("__static_attributes__")
+    if type(attributes) is tuple and all(type(name) is str for name in attributes):
+        members["__static_attributes__"] = tuple(sorted(attributes))
+    return (reduced[0], args, (members, slotstate), *reduced[3:])
+
+
+def _reduce_typevar(var: typing.TypeVar) -> Any:
+    _class_id(var)
+    return _cp._typevar_reduce(var)
+
+
+def _class_id(cls: Any) -> str:
+    """Give the id under which cloudpickle finds a class again that this process already has.
+
+    It is derived from the definition instead of random, so that two runs of a program give the
+    same id; two classes alive at once never share one.
+    """
+    with _cp._DYNAMIC_CLASS_TRACKER_LOCK, _own_ids_lock:
+        by_class, by_id = _cp._DYNAMIC_CLASS_TRACKER_BY_CLASS, _cp._DYNAMIC_CLASS_TRACKER_BY_ID
+        known = by_class.get(cls)
+        if known is not None and known.startswith(_ID_PREFIX):
+            return known
+        own = _own_ids.get(cls)
+        if own is None:
+            digest = _definition_digest(cls)
+            for number in itertools.count():
+                own = f"{_ID_PREFIX}{digest}-{number}"
+                if by_id.get(own) is None:
+                    break
+            _own_ids[cls] = own
+        by_id[own] = cls
+        if known is None:
+            by_class[cls] = own
+        return own
+
+
+def _definition_digest(cls: Any) -> str:
+    digest = hashlib.sha256()
+    for part in _definition(cls, 0):
+        digest.update(repr(part).encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _definition(obj: Any, depth: int) -> typing.Iterator[object]:
+    """Give what tells a class from others, in an order and a form that does not vary."""
+    if isinstance(obj, (staticmethod, classmethod)):
+        obj = obj.__func__
+    if isinstance(obj, property):
+        obj = obj.fget
+    if isinstance(obj, types.FunctionType):
+        obj = obj.__code__
+    if depth > 8:
+        return
+    if isinstance(obj, types.CodeType):
+        yield from (obj.co_name, obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars)
+        for constant in obj.co_consts:
+            yield from _definition(constant, depth + 1)
+    elif isinstance(obj, type):
+        yield from (str(obj.__module__), obj.__qualname__)
+        if depth > 1:
+            return
+        for base in obj.__bases__:
+            yield from _definition(base, depth + 1)
+        for name in sorted(map(str, vars(obj))):
+            yield name
+            yield from _definition(vars(obj).get(name), depth + 1)
+    elif isinstance(obj, typing.TypeVar):
+        yield from ("TypeVar", obj.__name__, str(obj.__module__))
+    else:
+        try:
+            yield _value_of(obj, 0)
+        except _NoValueError:
+            yield type(obj).__qualname__

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* walk.c - a walk and its variables. */
+#include "walk_private.h"
+
+#include <stdlib.h>
+
+/* ---- the walk -------------------------------------------------------------------------------------------------------- */
+
+/* Sets *to to an attribute of a module, a new reference; false with an exception. */
+static bool import_from(PyObject **to, const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    *to = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return *to != NULL;
+}
+
+static bool intern(PyObject **to, const char *text)
+{
+    *to = PyUnicode_InternFromString(text);
+    return *to != NULL;
+}
+
+static bool prepare(cm_walk *walk)
+{
+    PyObject *reducers;
+    if (!import_from(&walk->pickling_error, "pickle", "PicklingError") ||
+        !import_from(&walk->store_error, "chipmink._errors", "StoreError") ||
+        !import_from(&walk->newobj, "copyreg", "__newobj__") ||
+        !import_from(&walk->newobj_ex, "copyreg", "__newobj_ex__") ||
+        !import_from(&walk->slotnames, "copyreg", "_slotnames") ||
+        !import_from(&reducers, "chipmink._reducers", "Reducers"))
+        return false;
+    walk->reducers = PyObject_CallNoArgs(reducers);
+    Py_DECREF(reducers);
+    walk->protocol = PyLong_FromLong(5);
+    walk->kept = PyList_New(0);
+    return walk->reducers && walk->protocol && walk->kept && intern(&walk->str_reduce_ex, "__reduce_ex__") &&
+           intern(&walk->str_reduce, "__reduce__") && intern(&walk->str_getstate, "__getstate__") &&
+           intern(&walk->str_name, "__name__") && intern(&walk->str_class, "__class__");
+}
+
+cm_walk *cm_walk_new(cm_save *save)
+{
+    cm_walk *walk = PyMem_Calloc(1, sizeof *walk);
+    if (!walk) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    walk->save = save;
+    if (!prepare(walk)) {
+        cm_walk_free(walk);
+        return NULL;
+    }
+    return walk;
+}
+
+/* Ends the pods and frames that are open. */
+static void unwind(cm_walk *walk)
+{
+    while (walk->frame_count) {
+        cm_frame *frame = cm_walk_top(walk);
+        if (frame->kind == CM_FRAME_POD) {
+            cm_atoms_release(walk, walk->atoms);
+            walk->atoms = frame->around.atoms;
+        }
+        cm_walk_pop(walk);
+    }
+    walk->pod = NULL;
+    walk->body = NULL;
+    walk->final = false;
+    walk->depth = walk->reducing = 0;
+}
+
+void cm_walk_free(cm_walk *walk)
+{
+    if (!walk)
+        return;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    unwind(walk);
+    for (size_t i = 0; i < walk->buffer_count; i++) {
+        PyBuffer_Release(walk->buffers[i]);
+        PyMem_Free(walk->buffers[i]);
+    }
+    PyMem_Free(walk->buffers);
+    cm_memo_clear(&walk->memo);
+    cm_walk_globals_free(walk);
+    cm_atoms_free(walk);
+    free(walk->frames);
+    Py_XDECREF(walk->kept);
+    PyObject *const objects[] = {walk->pickling_error, walk->store_error,  walk->reducers, walk->newobj,
+                                 walk->newobj_ex,      walk->slotnames,    walk->protocol, walk->str_reduce_ex,
+                                 walk->str_reduce,     walk->str_getstate, walk->str_name, walk->str_class};
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
+        Py_XDECREF(objects[i]);
+    PyMem_Free(walk);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* ---- variables ------------------------------------------------------------------------------------------------------- */
+
+/* The variable's name in UTF-8, borrowed from *holder, which the caller drops. */
+static const char *utf8_name(PyObject *name, PyObject **holder)
+{
+    *holder = PyUnicode_AsEncodedString(name, "utf-8", "backslashreplace");
+    return *holder ? PyBytes_AS_STRING(*holder) : NULL;
+}
+
+/* "TypeError: cannot pickle 'generator' object (in x[3].foo)": clears the exception; NULL with another one. */
+static PyObject *reason_of_failure(cm_walk *walk, PyObject *name)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *text = value ? PyObject_Str(value) : NULL;
+    if (!text) { /* an exception whose __str__ fails: its type says something */
+        PyErr_Clear();
+        text = PyUnicode_FromString("");
+    }
+    PyObject *path = cm_walk_path(walk, name);
+    PyObject *reason = NULL;
+    if (text && path) {
+        const char *type_name = type ? ((PyTypeObject *)type)->tp_name : "Exception";
+        const char *colon = PyUnicode_GET_LENGTH(text) ? ": " : "";
+        reason = PyUnicode_FromFormat("%s%s%U (in %U)", type_name, colon, text, path);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(path);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return reason;
+}
+
+static int add_unsaved(cm_walk *walk, PyObject *name, PyObject *reason)
+{
+    PyObject *name_holder, *reason_holder;
+    const char *name_text = utf8_name(name, &name_holder), *reason_text = utf8_name(reason, &reason_holder);
+    int result = -1;
+    if (name_text && reason_text) {
+        result = cm_save_unsaved(walk->save, name_text, reason_text);
+        if (result < 0)
+            cm_walk_store_failed(walk, result);
+    }
+    Py_XDECREF(name_holder);
+    Py_XDECREF(reason_holder);
+    return result < 0 ? -1 : 0;
+}
+
+/* After a failure with an exception: 0 if only this variable is lost, and listed as that. */
+static int lose_variable(cm_walk *walk, PyObject *name, size_t memo_count)
+{
+    bool ends = walk->fatal || !PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError);
+    PyObject *reason = ends ? NULL : reason_of_failure(walk, name);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    unwind(walk);
+    cm_memo_cut(&walk->memo, memo_count);
+    cm_save_variable_cancel(walk->save);
+    PyErr_Restore(type, value, traceback);
+    if (!reason)
+        return -1;
+    int result = add_unsaved(walk, name, reason);
+    Py_DECREF(reason);
+    return result;
+}
+
+/* Saves `value` into pods of the variable, or finds it among what was saved. */
+static int walk_root(cm_walk *walk, PyObject *value, const cm_pod **pod, uint32_t *index)
+{
+    const cm_memo_entry *entry = cm_memo_find(&walk->memo, value);
+    if (!entry) {
+        if (cm_walk_pod_open(walk, value, CM_POD_OBJECT, false) < 0)
+            return -1;
+        *pod = walk->pod;
+        *index = CM_INDEX_ROOT;
+        if (cm_walk_value(walk, value) < 0)
+            return -1;
+        while (walk->frame_count)
+            if (cm_walk_step(walk) < 0)
+                return -1;
+        entry = cm_memo_find(&walk->memo, value);
+        if (!entry || entry->pod != *pod)
+            return 0;
+    }
+    *pod = entry->pod;
+    *index = entry->index;
+    return 0;
+}
+
+int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char *type, const char *summary)
+{
+    PyObject *holder;
+    const char *text = utf8_name(name, &holder);
+    if (!text)
+        return -1;
+    if (strlen(text) != (size_t)PyBytes_GET_SIZE(holder)) {
+        Py_DECREF(holder);
+        PyObject *escaped = PyObject_ASCII(name), *reason = PyUnicode_FromString("its name contains a NUL character");
+        int result = escaped && reason ? add_unsaved(walk, escaped, reason) : -1;
+        Py_XDECREF(escaped);
+        Py_XDECREF(reason);
+        return result;
+    }
+    int result = cm_save_variable_begin(walk->save, text);
+    Py_DECREF(holder);
+    if (result < 0)
+        return cm_walk_store_failed(walk, result);
+    size_t memo_count = walk->memo.count;
+    const cm_pod *pod = NULL;
+    uint32_t index = CM_INDEX_ROOT;
+    Py_INCREF(value);
+    result = walk_root(walk, value, &pod, &index);
+    if (result == 0) {
+        result = cm_save_variable_end(walk->save, pod, index, type, summary);
+        if (result < 0)
+            cm_walk_store_failed(walk, result);
+    } else {
+        result = lose_variable(walk, name, memo_count);
+    }
+    Py_DECREF(value);
+    return result < 0 ? -1 : 0;
+}

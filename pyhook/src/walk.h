@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * walk.h - takes Python objects apart into pods.
+ *
+ * One walk serves one save: identity and sharing are kept over all its variables. All functions need the GIL and hold it
+ * throughout, except that objects may run Python code of their own (__reduce__ and its kin).
+ */
+#ifndef CM_WALK_H
+#define CM_WALK_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <chipmink/save.h>
+
+typedef struct cm_walk cm_walk;
+
+/* A walk into `save`, which must outlive it. NULL with an exception. */
+cm_walk *cm_walk_new(cm_save *save);
+
+/*
+ * Saves one variable: cm_save_variable_begin to _end, with `type` and `summary` handed to the latter.
+ * 0: saved, or listed with cm_save_unsaved because it cannot be pickled. -1 with an exception: the save must end
+ * (KeyboardInterrupt and other exceptions that are no Exception, MemoryError, chipmink.StoreError).
+ */
+int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char *type, const char *summary);
+
+/*
+ * Lets go of the objects and buffers the walk kept alive: when cm_save_wait has returned 0, or after cm_save_free.
+ * Keeps the exception that is set, if any. Accepts NULL.
+ */
+void cm_walk_free(cm_walk *walk);
+
+#endif

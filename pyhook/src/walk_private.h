@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * walk_private.h - what the parts of the walker share.
+ *
+ * The walk has an explicit stack of frames, one per object whose parts are being saved, so nesting is bounded by memory and
+ * not by the C stack. Opcodes go into the body of the current pod; a frame of kind CM_FRAME_POD marks where a pod began
+ * and puts it into the one around it when everything above it is done.
+ *
+ * What a pod's bytes may depend on is the graph alone. Small immutable values are therefore shared by value, with one table
+ * per pod (cm_atoms); everything else by identity, with one table per save (cm_memo). The memo owns a reference to all it
+ * holds, so that no address can come to mean another object while the walk lasts.
+ *
+ * Python code runs only while reducers are called, while globals are resolved, when signals are looked at and when
+ * references are dropped. Elsewhere borrowed references are safe, and container sizes are read anew at every step.
+ */
+#ifndef CM_WALK_PRIVATE_H
+#define CM_WALK_PRIVATE_H
+
+#include "walk.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <chipmink/policy.h>
+
+enum {
+    CM_ATOM_MOST = 256,    /* bytes of a str or bytes that is shared by value inside a pod and repeated in others */
+    CM_BATCH = 1000,       /* elements per APPENDS, SETITEMS, ADDITEMS, as in pickle */
+    CM_FRESH_MOST = 10000, /* objects made by reducers of objects made by reducers ... */
+    CM_TICKS = 4096,       /* objects between looks at signals */
+    CM_SPLICE_SIZE = 64,   /* bytes that a child pod or buffer counts for in the size of a fragment */
+};
+
+/* Opcodes of pickle protocol 5 (Lib/pickletools.py describes them). */
+enum cm_opcode {
+    CM_OP_MARK = '(',
+    CM_OP_POP = '0',
+    CM_OP_POP_MARK = '1',
+    CM_OP_BINFLOAT = 'G',
+    CM_OP_BININT = 'J',
+    CM_OP_BININT1 = 'K',
+    CM_OP_BININT2 = 'M',
+    CM_OP_NONE = 'N',
+    CM_OP_REDUCE = 'R',
+    CM_OP_BINUNICODE = 'X',
+    CM_OP_APPEND = 'a',
+    CM_OP_BUILD = 'b',
+    CM_OP_EMPTY_DICT = '}',
+    CM_OP_APPENDS = 'e',
+    CM_OP_EMPTY_LIST = ']',
+    CM_OP_SETITEM = 's',
+    CM_OP_TUPLE = 't',
+    CM_OP_EMPTY_TUPLE = ')',
+    CM_OP_SETITEMS = 'u',
+    CM_OP_BINBYTES = 'B',
+    CM_OP_SHORT_BINBYTES = 'C',
+    CM_OP_NEWOBJ = 0x81,
+    CM_OP_TUPLE1 = 0x85,
+    CM_OP_TUPLE2 = 0x86,
+    CM_OP_TUPLE3 = 0x87,
+    CM_OP_NEWTRUE = 0x88,
+    CM_OP_NEWFALSE = 0x89,
+    CM_OP_LONG1 = 0x8a,
+    CM_OP_LONG4 = 0x8b,
+    CM_OP_SHORT_BINUNICODE = 0x8c,
+    CM_OP_EMPTY_SET = 0x8f,
+    CM_OP_ADDITEMS = 0x90,
+    CM_OP_FROZENSET = 0x91,
+    CM_OP_NEWOBJ_EX = 0x92,
+    CM_OP_STACK_GLOBAL = 0x93,
+    CM_OP_BYTEARRAY8 = 0x96,
+};
+
+/* ---- objects by identity (walk_memo.c) --------------------------------------------------------------------------- */
+
+typedef struct cm_memo_entry {
+    PyObject *object; /* owned */
+    cm_pod *pod;
+    uint32_t index;
+} cm_memo_entry;
+
+typedef struct cm_memo_slot {
+    uint32_t tag;   /* part of the address, so that few entries are looked at in vain */
+    uint32_t place; /* 1 + place in entries; 0: empty */
+} cm_memo_slot;
+
+/* Entries in the order added, and an open-addressing index over them: the newest entries can be taken back. */
+typedef struct cm_memo {
+    cm_memo_entry *entries;
+    size_t count, capacity;
+    cm_memo_slot *slots;
+    size_t mask;
+} cm_memo;
+
+/*
+ * Neighbours in memory come to be neighbours in the table: objects that were made together are walked together, and the
+ * table is far bigger than the caches. The second term spreads what is megabytes apart.
+ */
+static inline size_t cm_memo_hash(const void *object)
+{
+    uintptr_t address = (uintptr_t)object >> 4;
+    return address + (address >> 20) * 0x9e3779b1u;
+}
+
+static inline const cm_memo_entry *cm_memo_find(const cm_memo *memo, const PyObject *object)
+{
+    if (memo->count == 0)
+        return NULL;
+    uint32_t tag = (uint32_t)((uintptr_t)object >> 4);
+    for (size_t at = cm_memo_hash(object) & memo->mask;; at = (at + 1) & memo->mask) {
+        const cm_memo_slot *slot = &memo->slots[at];
+        if (slot->place == 0)
+            return NULL;
+        if (slot->tag == tag && memo->entries[slot->place - 1].object == object)
+            return &memo->entries[slot->place - 1];
+    }
+}
+
+/* `object` must not be in it. -1 with MemoryError. */
+int cm_memo_add(cm_memo *memo, PyObject *object, cm_pod *pod, uint32_t index);
+/* Forgets all but the first `count` entries. */
+void cm_memo_cut(cm_memo *memo, size_t count);
+void cm_memo_clear(cm_memo *memo);
+
+/* ---- small values, per pod (walk_memo.c) ---------------------------------------------------------------------------- */
+
+enum cm_atom_tag { CM_ATOM_STR = 1, CM_ATOM_BYTES = 2 };
+
+typedef struct cm_atom {
+    uint64_t hash;
+    uint64_t
+        value; /* of str, bytes: tag, length, place in the body (16, 16, 32 bits); else the address of a cm_global */
+    uint32_t generation; /* the slot is in use if it is the table's */
+    uint32_t index;
+} cm_atom;
+
+typedef struct cm_atoms {
+    cm_atom *slots;
+    uint32_t mask, count, generation, capacity;
+    struct cm_atoms *next; /* among the spare ones */
+} cm_atoms;
+
+/* ---- globals and types (walk_global.c) -------------------------------------------------------------------------------- */
+
+/* An object that is saved by its name. */
+typedef struct cm_global {
+    PyObject *object, *module, *name; /* owned */
+    uint64_t hash;                    /* of the names */
+} cm_global;
+
+/* How the instances of a type are saved. */
+enum cm_type_kind {
+    CM_TYPE_GENERIC,  /* __reduce_ex__ */
+    CM_TYPE_DISPATCH, /* a function registered with copyreg or cloudpickle */
+    CM_TYPE_CLASS,    /* they are classes */
+    CM_TYPE_FUNCTION, /* they are Python functions */
+    CM_TYPE_PLAIN,    /* what object.__reduce_ex__ does is known: class and __dict__ */
+};
+
+typedef struct cm_type {
+    PyTypeObject *type; /* owned */
+    PyObject *reducer;  /* owned: of CM_TYPE_DISPATCH */
+    const cm_global *global;
+    unsigned int version;
+    enum cm_type_kind kind;
+    bool global_known; /* else `global` was not asked for yet */
+} cm_type;
+
+/* Address -> record, open addressing; the record begins with the address. */
+typedef struct cm_table {
+    void **slots;
+    size_t count, mask;
+} cm_table;
+
+/* ---- frames ---------------------------------------------------------------------------------------------------- */
+
+enum cm_frame_kind {
+    CM_FRAME_POD,
+    CM_FRAME_LIST,
+    CM_FRAME_TUPLE,
+    CM_FRAME_DICT,
+    CM_FRAME_SET,
+    CM_FRAME_FROZENSET,
+    CM_FRAME_FRAGMENTS, /* a big list, dict or set: a run of elements after the other */
+    CM_FRAME_REDUCE,
+    CM_FRAME_BUILD, /* emits BUILD */
+};
+
+enum cm_frame_flags {
+    CM_FLAG_RUN = 1,    /* a run of elements of the CM_FRAME_FRAGMENTS two frames below, in a fragment */
+    CM_FLAG_SINGLE = 2, /* the one element stands without a MARK */
+    CM_FLAG_BUILD = 4,  /* a state: BUILD follows */
+    CM_FLAG_FINAL = 8,  /* of a pod: what is around it was final */
+};
+
+typedef struct cm_frame {
+    uint8_t kind, stage, flags;
+    uint32_t batch;   /* elements since the MARK */
+    uint32_t fresh;   /* see CM_FRESH_MOST */
+    PyObject *object; /* owned */
+    PyObject *held;   /* owned: elements of a set, a value in waiting, an iterator */
+    union {
+        struct {
+            Py_ssize_t at, size;
+            Py_ssize_t before; /* `at` before the element in hand */
+            uint64_t outer;    /* of CM_FRAME_FRAGMENTS: the fingerprint around it; of a run: splices before it */
+        };
+        struct { /* CM_FRAME_POD */
+            cm_pod *pod;
+            cm_atoms *atoms;
+        } around;
+        struct {               /* CM_FRAME_REDUCE */
+            PyObject *value;   /* owned: what __reduce_ex__ returned */
+            PyObject *pending; /* owned: a value whose key is being saved */
+            int call;          /* enum cm_call, walk_reduce.c */
+        } reduce;
+    };
+} cm_frame;
+
+struct cm_walk {
+    cm_save *save;
+
+    /* the pod under construction */
+    cm_pod *pod;
+    cm_body *body;
+    cm_atoms *atoms; /* NULL until needed */
+    bool final;      /* everything goes into it */
+
+    uint64_t hash;    /* fingerprint of what was emitted since the element of a fragment began */
+    uint64_t splices; /* pods and buffers spliced so far */
+
+    cm_frame *frames;
+    size_t frame_count, frame_capacity;
+    uint32_t depth;    /* frames but those of pods and runs */
+    uint32_t reducing; /* CM_FRAME_REDUCE that do not have their object yet */
+    uint32_t ticks;
+
+    cm_memo memo;
+    cm_atoms *spare;
+    cm_table globals, types;
+    cm_type *last_type;
+
+    Py_buffer **buffers; /* exports held until the end */
+    size_t buffer_count, buffer_capacity;
+    PyObject *kept; /* list: bytes that payloads point into */
+
+    PyObject *pickling_error, *store_error;
+    PyObject *reducers;           /* chipmink._reducers.Reducers */
+    PyObject *newobj, *newobj_ex; /* copyreg.__newobj__ and its kin */
+    PyObject *slotnames;          /* copyreg._slotnames */
+    PyObject *protocol;           /* 5 */
+    PyObject *str_reduce_ex, *str_reduce, *str_getstate, *str_name, *str_class;
+    bool fatal; /* the exception that is set ends the save */
+};
+
+/* ---- walk_memo.c ---- */
+/* Room for one more value in the table of the current pod, which is made if need be. -1 with MemoryError. */
+int cm_atoms_room(cm_walk *walk);
+void cm_atoms_release(cm_walk *walk, cm_atoms *atoms); /* its pod is finished */
+void cm_atoms_free(cm_walk *walk);
+void *cm_table_find(const cm_table *table, const void *address);
+int cm_table_add(cm_table *table, void *record); /* -1 with MemoryError */
+
+/* ---- walk_atoms.c: emit one value; as cm_walk_value (1: in a pod whose frame was pushed) ---- */
+void cm_emit_long(cm_walk *walk, long long value);
+CM_MUST_USE int cm_emit_int(cm_walk *walk, PyObject *object); /* exact int */
+CM_MUST_USE int cm_emit_str(cm_walk *walk, PyObject *object); /* exact str */
+CM_MUST_USE int cm_emit_bytes(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_emit_bytearray(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_emit_picklebuffer(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_emit_global(cm_walk *walk, const cm_global *global);
+
+/* ---- walk_global.c ---- */
+/* The global that a class or function, or any object asked for before, is; NULL without an exception: it has no name. */
+CM_MUST_USE int cm_walk_locate(cm_walk *walk, PyObject *object, const cm_global **global);
+/* The same for an object whose reducer returned `name`: PicklingError unless it is there. */
+CM_MUST_USE int cm_walk_locate_named(cm_walk *walk, PyObject *object, PyObject *name, const cm_global **global);
+cm_type *cm_walk_type(cm_walk *walk, PyTypeObject *type); /* NULL with an exception */
+void cm_walk_globals_free(cm_walk *walk);
+
+/* ---- walk_order.c ---- */
+/* A new list of a set's elements, in an order that depends on their values alone where these are plain values. */
+PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set);
+
+/* ---- walk_reduce.c ---- */
+/* Saves an object that has no opcodes of its own. As cm_walk_value. */
+CM_MUST_USE int cm_walk_reduce(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_step_reduce(cm_walk *walk);
+
+/* ---- walk_steps.c ---- */
+CM_MUST_USE int cm_walk_dict(cm_walk *walk, PyObject *dict, uint8_t flags);
+/* Does one step of the uppermost frame. 0: go on; -1 with an exception. */
+CM_MUST_USE int cm_walk_step(cm_walk *walk);
+/* Saves one object. 0: it is emitted. 1: a frame was pushed for it. -1 with an exception. */
+CM_MUST_USE int cm_walk_value(cm_walk *walk, PyObject *object);
+
+/* ---- walk_stack.c ---- */
+/* A new uppermost frame that owns a reference to `object`; NULL with an exception. Invalidates pointers to frames. */
+cm_frame *cm_walk_push(cm_walk *walk, enum cm_frame_kind kind, PyObject *object);
+void cm_walk_pop(cm_walk *walk);
+/* Asks the policy. 1: a pod of its own was opened, with a frame below the object's. 0: none. -1 with an exception. */
+CM_MUST_USE int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t length, uint64_t size);
+CM_MUST_USE int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, bool final);
+/* Ends the pod of the uppermost frame and splices it into the one around it; the variable's own stays current. */
+CM_MUST_USE int cm_walk_pod_close(cm_walk *walk);
+/* Emits MEMOIZE and remembers the object as the value on top of the stack. */
+CM_MUST_USE int cm_walk_memoize(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_walk_signals(cm_walk *walk);
+CM_MUST_USE int cm_walk_keep(cm_walk *walk, PyObject *object);
+/* Sets an exception for a failure of the store and returns -1. */
+int cm_walk_store_failed(cm_walk *walk, int result);
+/* "x[3].foo": where the walk is. NULL without an exception when that cannot be told. */
+PyObject *cm_walk_path(cm_walk *walk, PyObject *name);
+
+static inline cm_frame *cm_walk_top(cm_walk *walk)
+{
+    return &walk->frames[walk->frame_count - 1];
+}
+
+static inline void cm_emit(cm_walk *walk, uint8_t opcode)
+{
+    cm_body_byte(walk->body, opcode);
+}
+
+/* Mixes into the fingerprint of the element in hand. */
+static inline void cm_mix(cm_walk *walk, uint64_t value)
+{
+    uint64_t hash = (walk->hash ^ value) * 0x9e3779b97f4a7c15u;
+    walk->hash = hash ^ (hash >> 32);
+}
+
+static inline void cm_emit_reference(cm_walk *walk, cm_pod *pod, uint32_t index)
+{
+    cm_mix(walk, CM_OP_POP);
+    if (pod == walk->pod)
+        cm_pod_get(pod, index);
+    else
+        cm_pod_external(walk->pod, pod, index);
+}
+
+#endif

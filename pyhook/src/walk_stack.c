@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* walk_stack.c - the walker's frames, and the pods that begin and end with them. */
+#include "walk_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { DEPTH_MOST = 1 << 24, PATH_PARTS_MOST = 12 };
+
+/* ---- frames ------------------------------------------------------------------------------------------------------ */
+
+static inline bool counts(const cm_frame *frame)
+{
+    return frame->kind != CM_FRAME_POD && !(frame->flags & CM_FLAG_RUN);
+}
+
+cm_frame *cm_walk_push(cm_walk *walk, enum cm_frame_kind kind, PyObject *object)
+{
+    if (walk->frame_count == walk->frame_capacity) {
+        size_t capacity = walk->frame_capacity ? walk->frame_capacity * 2 : 64;
+        cm_frame *frames = capacity <= DEPTH_MOST ? realloc(walk->frames, capacity * sizeof *frames) : NULL;
+        if (!frames) {
+            if (capacity > DEPTH_MOST)
+                PyErr_SetString(PyExc_RecursionError, "objects are nested too deeply to be saved");
+            else
+                PyErr_NoMemory();
+            return NULL;
+        }
+        walk->frames = frames;
+        walk->frame_capacity = capacity;
+    }
+    uint32_t fresh = 0;
+    if (walk->frame_count && object && Py_REFCNT(object) == 1)
+        fresh = cm_walk_top(walk)->fresh;
+    cm_frame *frame = &walk->frames[walk->frame_count++];
+    frame->kind = (uint8_t)kind;
+    frame->stage = frame->flags = 0;
+    frame->batch = 0;
+    frame->fresh = fresh;
+    frame->object = Py_XNewRef(object);
+    frame->held = NULL;
+    walk->depth += kind != CM_FRAME_POD;
+    return frame;
+}
+
+void cm_walk_pop(cm_walk *walk)
+{
+    cm_frame frame = walk->frames[--walk->frame_count];
+    walk->depth -= counts(&frame);
+    Py_XDECREF(frame.object);
+    Py_XDECREF(frame.held);
+    if (frame.kind == CM_FRAME_REDUCE) {
+        Py_XDECREF(frame.reduce.value);
+        Py_XDECREF(frame.reduce.pending);
+    }
+}
+
+int cm_walk_memoize(cm_walk *walk, PyObject *object)
+{
+    return cm_memo_add(&walk->memo, object, walk->pod, cm_body_memoize(walk->body));
+}
+
+int cm_walk_keep(cm_walk *walk, PyObject *object)
+{
+    return PyList_Append(walk->kept, object);
+}
+
+int cm_walk_signals(cm_walk *walk)
+{
+    walk->ticks = 0;
+    if (walk->body->error == -E2BIG) {
+        PyErr_SetString(PyExc_OverflowError, "an object with all that is in it is too big for one pod");
+        return -1;
+    }
+    if (walk->body->error) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return PyErr_CheckSignals();
+}
+
+int cm_walk_store_failed(cm_walk *walk, int result)
+{
+    walk->fatal = true;
+    if (result == -ENOMEM) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    const char *sentence = cm_error_message();
+    PyObject *message = PyUnicode_DecodeUTF8(sentence, (Py_ssize_t)strlen(sentence), "replace");
+    PyObject *error = message ? PyObject_CallOneArg(walk->store_error, message) : NULL;
+    PyObject *code = error ? PyLong_FromLong(-result) : NULL;
+    if (code && PyObject_SetAttrString(error, "errno", code) == 0)
+        PyErr_SetObject(walk->store_error, error);
+    Py_XDECREF(code);
+    Py_XDECREF(error);
+    Py_XDECREF(message);
+    return -1;
+}
+
+/* ---- pods --------------------------------------------------------------------------------------------------------- */
+
+int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, bool final)
+{
+    cm_frame *frame = cm_walk_push(walk, CM_FRAME_POD, object);
+    if (!frame)
+        return -1;
+    frame->around.pod = walk->pod;
+    frame->around.atoms = walk->atoms;
+    frame->flags = walk->final ? CM_FLAG_FINAL : 0;
+    cm_pod *pod = cm_save_pod_new(walk->save, walk->pod, kind);
+    if (!pod) {
+        walk->fatal = true;
+        PyErr_NoMemory();
+        return -1;
+    }
+    walk->pod = pod;
+    walk->body = cm_pod_body(pod);
+    walk->atoms = NULL;
+    walk->final = final;
+    return 0;
+}
+
+int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t length, uint64_t size)
+{
+    if (walk->final || walk->depth == 0) /* the variable's own object has its pod already */
+        return 0;
+    cm_features features = {.cls = cls, .depth = walk->depth, .length = length, .size = size};
+    enum cm_action action = cm_policy_decide(&features);
+    if (action == CM_BUNDLE)
+        return 0;
+    return cm_walk_pod_open(walk, object, CM_POD_OBJECT, action == CM_SPLIT_FINAL) < 0 ? -1 : 1;
+}
+
+int cm_walk_pod_close(cm_walk *walk)
+{
+    if (walk->body->error)
+        return cm_walk_signals(walk) < 0 ? -1 : 0;
+    cm_frame *frame = cm_walk_top(walk);
+    uint32_t root = CM_INDEX_ROOT;
+    if (frame->object) {
+        const cm_memo_entry *entry = cm_memo_find(&walk->memo, frame->object);
+        if (entry && entry->pod == walk->pod)
+            root = entry->index;
+    }
+    cm_pod *pod = walk->pod;
+    int result = cm_save_pod_finish(walk->save, pod, root);
+    if (result < 0)
+        return cm_walk_store_failed(walk, result);
+    cm_atoms_release(walk, walk->atoms);
+    walk->pod = frame->around.pod;
+    walk->atoms = frame->around.atoms;
+    walk->final = frame->flags & CM_FLAG_FINAL;
+    frame->around.atoms = NULL;
+    if (walk->pod) {
+        walk->body = cm_pod_body(walk->pod);
+        cm_pod_child(walk->pod, pod);
+        walk->splices++;
+    }
+    cm_walk_pop(walk);
+    return 0;
+}
+
+/* ---- where the walk is -------------------------------------------------------------------------------------------- */
+
+/* The part of the path that the element in hand of a frame stands for; NULL without an exception: none. */
+static PyObject *path_part(cm_walk *walk, size_t i)
+{
+    cm_frame *frame = &walk->frames[i];
+    if (frame->kind == CM_FRAME_LIST || frame->kind == CM_FRAME_TUPLE) {
+        /* the arguments of a reducer have no name in the program */
+        bool named = i == 0 || walk->frames[i - 1].kind != CM_FRAME_REDUCE;
+        return named && frame->at > 0 ? PyUnicode_FromFormat("[%zd]", frame->at - 1) : NULL;
+    }
+    if (frame->kind != CM_FRAME_DICT || !frame->object)
+        return NULL;
+    PyObject *key, *value;
+    Py_ssize_t at = frame->before;
+    if (frame->at == 0 || !PyDict_Next(frame->object, &at, &key, &value))
+        return NULL;
+    bool state = frame->flags & CM_FLAG_BUILD || (i > 0 && walk->frames[i - 1].kind == CM_FRAME_REDUCE);
+    if (state && PyUnicode_CheckExact(key))
+        return PyUnicode_FromFormat(".%U", key);
+    if (PyUnicode_CheckExact(key) || PyLong_CheckExact(key))
+        return PyUnicode_FromFormat("[%R]", key);
+    return PyUnicode_FromFormat("[a %.100s]", Py_TYPE(key)->tp_name);
+}
+
+PyObject *cm_walk_path(cm_walk *walk, PyObject *name)
+{
+    PyObject *path = Py_NewRef(name);
+    int parts = 0;
+    for (size_t i = 0; path && i < walk->frame_count && parts <= PATH_PARTS_MOST; i++) {
+        PyObject *part = parts == PATH_PARTS_MOST ? PyUnicode_FromString("...") : path_part(walk, i);
+        if (part) {
+            Py_SETREF(path, PyUnicode_Concat(path, part));
+            Py_DECREF(part);
+            parts++;
+        }
+    }
+    PyErr_Clear();
+    return path;
+}
