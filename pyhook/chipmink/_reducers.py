@@ -30,9 +30,7 @@ from cloudpickle import cloudpickle as _cp
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
 }
-_BY_REPR = frozenset(
-    "datetime decimal fractions ipaddress numpy pandas pathlib uuid zoneinfo".split()
-)
+_BY_REPR = ("datetime", "decimal", "fractions", "ipaddress", "numpy", "pandas", "pathlib", "uuid")
 
 # Ids of classes that cloudpickle already knows under a random id of its own.
 _ID_PREFIX = "chipmink-"
@@ -54,6 +52,7 @@ class Reducers:
         self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._dispatch = {
             types.CodeType: _reduce_code,
+            types.MethodType: self._reduce_method,
             typing.TypeVar: _reduce_typevar,
             type(dataclasses.MISSING): lambda obj: "MISSING",
         }
@@ -66,7 +65,7 @@ class Reducers:
         None if it cannot be, or shall not be because its module was registered with
         `cloudpickle.register_pickle_by_value`: it is saved by value.
         """
-        if isinstance(obj, type) and obj in _BUILTIN_TYPES and type(obj) is type:
+        if type(obj) is type and obj in _BUILTIN_TYPES:  # others may not be hashable
             return "types", _BUILTIN_TYPES[obj]
         found = _cp._lookup_module_and_qualname(obj)
         if found is None or _cp._is_registered_pickle_by_value(found[0]):
@@ -136,6 +135,12 @@ class Reducers:
             None,
             _cp._function_setstate,
         )
+
+    def _reduce_method(self, method: types.MethodType) -> tuple[Any, ...]:
+        owner, name = method.__self__, method.__func__.__name__
+        if isinstance(owner, type) and self.locate(owner) and getattr(owner, name, None) == method:
+            return getattr, (owner, name)  # a class method: its function alone has no address
+        return _cp._method_reduce(method)  # type: ignore[no-any-return]
 
     # ---- order ---------------------------------------------------------------------------------
 

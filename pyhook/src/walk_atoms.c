@@ -333,7 +333,9 @@ int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
     bool readonly = view->readonly;
     cm_mix(walk, XXH3_64bits(view->buf, size < 4096 ? size : 4096) + size);
     if (size < CM_PAYLOAD_MIN) {
-        if (readonly)
+        if (readonly && size < 256)
+            emit_with_operand(walk, CM_OP_SHORT_BINBYTES, size, 1);
+        else if (readonly)
             emit_with_operand(walk, CM_OP_BINBYTES, size, 4);
         else
             emit_with_operand(walk, CM_OP_BYTEARRAY8, size, 8);

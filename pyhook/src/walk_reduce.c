@@ -314,10 +314,10 @@ static int walk_code(cm_walk *walk, PyObject *object, cm_type *info)
     const cm_global *global;
     if (cm_walk_locate(walk, object, &global) < 0)
         return -1;
-    if (!global)
-        return walk_reduced(walk, object, PyObject_CallMethod(walk->reducers, "reduce", "O", object));
     if (info->reducer) /* registered for the metaclass */
         return walk_reduced(walk, object, PyObject_CallOneArg(info->reducer, object));
+    if (!global)
+        return walk_reduced(walk, object, PyObject_CallMethod(walk->reducers, "reduce", "O", object));
     return cm_emit_global(walk, global);
 }
 
