@@ -75,6 +75,65 @@ int cm_object_read(cm_store *store, const cm_id *id, void **data, size_t *size)
     return 0;
 }
 
+/* ---- putting ----------------------------------------------------------------------------------------------------- */
+
+enum { LEVEL = 3, ENCODE_AT_ONCE = 64 };
+
+/* Encodes and puts up to ENCODE_AT_ONCE contents. */
+static int put_some(cm_store *store, cm_backend_txn *txn, cm_content *const *contents, size_t count)
+{
+    cm_buffer encoded[ENCODE_AT_ONCE] = {CM_BUFFER_INIT};
+    cm_record records[ENCODE_AT_ONCE];
+    int result = 0;
+    for (size_t i = 0; i < count && !result; i++) {
+        result = cm_record_encode(LEVEL, contents[i]->data, contents[i]->size, &encoded[i]);
+        contents[i]->stored = encoded[i].size;
+        records[i] = (cm_record){
+            .id = contents[i]->id,
+            .info = {.kind = contents[i]->kind, .size = contents[i]->size, .stored = encoded[i].size},
+            .data = encoded[i].data,
+            .size = encoded[i].size,
+        };
+    }
+    if (!result)
+        result = store->backend->ops->put(txn, records, count);
+    for (size_t i = 0; i < count; i++)
+        cm_buffer_free(&encoded[i]);
+    return result;
+}
+
+int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_content *contents, size_t count)
+{
+    cm_cleanup(cm_cleanup_free) cm_id *ids = calloc(count, sizeof *ids);
+    cm_cleanup(cm_cleanup_free) cm_object_info *infos = malloc(count * sizeof *infos);
+    if (!ids || !infos)
+        return cm_fail(ENOMEM, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        ids[i] = contents[i].id;
+    int result = store->backend->ops->find(store->backend, ids, count, infos);
+    cm_content *unknown[ENCODE_AT_ONCE] = {NULL};
+    size_t waiting = 0;
+    for (size_t i = 0; i < count && !result; i++) {
+        contents[i].stored = infos[i].stored;
+        contents[i].fresh = infos[i].kind == 0 && cm_known_add(store->known, &ids[i], 0);
+        if (infos[i].kind)
+            cm_known_add(store->known, &ids[i], infos[i].stored);
+        else if (!contents[i].fresh) /* another worker is putting it, or did */
+            (void)cm_known_find(store->known, &ids[i], &contents[i].stored);
+        if (contents[i].fresh)
+            unknown[waiting++] = &contents[i];
+        if (waiting == ENCODE_AT_ONCE || (i + 1 == count && waiting)) {
+            result = put_some(store, txn, unknown, waiting);
+            for (size_t k = 0; k < waiting; k++)
+                cm_known_add(store->known, &unknown[k]->id, unknown[k]->stored);
+            waiting = 0;
+        }
+    }
+    return result;
+}
+
+/* ---- listing ----------------------------------------------------------------------------------------------------- */
+
 typedef struct listing {
     const cm_id *prefix;
     unsigned bits;

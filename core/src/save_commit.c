@@ -47,13 +47,23 @@ static bool set_add(id_set *set, const cm_pod *pod, bool *added)
     return true;
 }
 
+/* Its record, and its buffers'. */
+static uint64_t stored_of(const cm_pod *pod)
+{
+    uint64_t stored = atomic_load_explicit(&pod->stored, memory_order_relaxed);
+    for (const cm_source *source = pod->sources; source; source = source->next)
+        stored += atomic_load_explicit(&source->stored, memory_order_relaxed);
+    return stored;
+}
+
 static int count_pod(id_set *set, const cm_pod *pod, cm_variable *v)
 {
     bool added;
     if (!set_add(set, pod, &added))
         return cm_fail(ENOMEM, "out of memory");
     v->pods++;
-    v->stored += added ? pod->stored : 0;
+    if (added)
+        v->stored += stored_of(pod);
     return 0;
 }
 
@@ -181,8 +191,7 @@ static int describe(cm_save *save, uint64_t number, int64_t time, cm_variable *v
 
 static int put_node(void *arg, const cm_buffer *content, cm_id *id)
 {
-    uint64_t stored;
-    return cm_save_put_object(arg, CM_KIND_MAP, content, id, &stored);
+    return cm_save_put_object(arg, CM_KIND_MAP, content, id);
 }
 
 static int put_variables(cm_save *save, const cm_variable *variables, cm_id *root)
@@ -294,8 +303,7 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, uint64_t 
     count_stats(save, &c.stats);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     result = cm_checkpoint_encode(&c, &content);
-    uint64_t stored;
-    return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, &content, id, &stored);
+    return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, &content, id);
 }
 
 /* ---- committing -------------------------------------------------------------------------------------------------- */

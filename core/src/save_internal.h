@@ -59,8 +59,7 @@ struct cm_pod {
     /* results of the worker */
     atomic_bool done;
     cm_id id;
-    uint64_t stored; /* record and buffers */
-    bool fresh;      /* not in the store before */
+    atomic_uint_fast64_t stored; /* bytes on disk of its record */
 };
 
 typedef struct cm_saved_variable {
@@ -136,9 +135,8 @@ CM_MUST_USE int cm_save_drain(cm_save *save);
 /* Keeps the first error and this thread's sentence; every later step sees it. */
 void cm_save_set_error(cm_save *save, int error);
 bool cm_save_failed(cm_save *save);
-/* Puts one object that is not a pod or chunk (maps, the checkpoint): its id and stored size. */
-CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id,
-                                   uint64_t *stored);
+/* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. */
+CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id);
 void cm_save_stop_workers(cm_save *save);
 
 /* save_commit.c */

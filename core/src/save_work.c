@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* save_work.c - the workers of a save: hash, look up, compress, put. */
+/* save_work.c - the workers of a save: hash, and hand over to the store. */
 #include "save_internal.h"
 
-#include "codec.h"
 #include "tree.h"
 
 #include <time.h>
@@ -10,12 +9,11 @@
 
 enum {
     QUEUE_BYTES_MOST = 256 << 20, /* the builder waits beyond that */
-    BATCH_BYTES = 1 << 20,        /* records put at once */
-    BATCH_RECORDS = 256,
+    BATCH_BYTES = 1 << 20,        /* of content put at once */
+    BATCH_CONTENTS = 1024,
     POP_ITEMS = 32,
     POP_BYTES = 256 << 10,
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
-    LEVEL = 3,
 };
 
 void cm_save_set_error(cm_save *save, int error)
@@ -40,92 +38,96 @@ bool cm_save_failed(cm_save *save)
 
 /* ---- putting ----------------------------------------------------------------------------------------------------- */
 
-/* Records on their way to the backend, of one worker. */
+/*
+ * Content on its way to the store, of one worker: collected, so that looking up which of it is new costs one round trip for
+ * many. What became of each is written to its counters when the batch is flushed, at the latest when the queue is drained.
+ */
 typedef struct batch {
     cm_save *save;
-    cm_buffer data, record;
-    cm_record records[BATCH_RECORDS];
-    size_t offsets[BATCH_RECORDS];
+    cm_buffer data;
+    cm_content contents[BATCH_CONTENTS];
+    size_t offsets[BATCH_CONTENTS];
+    atomic_uint_fast64_t *stored[BATCH_CONTENTS];
     size_t count;
 } batch;
 
 static int flush(batch *b)
 {
+    cm_save *save = b->save;
     for (size_t i = 0; i < b->count; i++)
-        b->records[i].data = b->data.data + b->offsets[i];
-    int result = b->count ? b->save->store->backend->ops->put(b->save->txn, b->records, b->count) : 0;
+        b->contents[i].data = b->data.data + b->offsets[i];
+    int result = b->count ? cm_contents_put(save->store, save->txn, b->contents, b->count) : 0;
+    for (size_t i = 0; i < b->count && !result; i++) {
+        const cm_content *content = &b->contents[i];
+        atomic_fetch_add_explicit(b->stored[i], content->stored, memory_order_relaxed);
+        if (!content->fresh)
+            continue;
+        atomic_fetch_add_explicit(&save->bytes_written, content->stored, memory_order_relaxed);
+        if (content->kind == CM_KIND_POD)
+            atomic_fetch_add_explicit(&save->pods_new, 1, memory_order_relaxed);
+    }
     b->count = 0;
     cm_buffer_clear(&b->data);
     return result;
 }
 
-static int add_record(batch *b, const cm_id *id, enum cm_kind kind, size_t content_size)
+/* Room for content of `size` bytes at the end of the batch; keep_content or drop_content decides what becomes of it. */
+static int reserve(batch *b, size_t size, uint8_t **at)
 {
-    if (b->count == BATCH_RECORDS || b->data.size + b->record.size > BATCH_BYTES) {
-        int result = flush(b);
-        if (result)
-            return result;
+    int result = 0;
+    if (b->count == BATCH_CONTENTS || (b->count && b->data.size + size > BATCH_BYTES))
+        result = flush(b);
+    if (result)
+        return result;
+    *at = cm_buffer_extend(&b->data, size);
+    return *at || size == 0 ? 0 : cm_fail(ENOMEM, "out of memory for the content of a save");
+}
+
+/* Takes what was put into the last reservation of `size` bytes; `stored` is added to, now or later. */
+static void keep_content(batch *b, const cm_id *id, enum cm_kind kind, size_t size, atomic_uint_fast64_t *stored)
+{
+    uint64_t known;
+    size_t offset = b->data.size - size;
+    if (cm_known_find(b->save->store->known, id, &known)) {
+        b->data.size = offset;
+        atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
+        return;
     }
-    b->offsets[b->count] = b->data.size;
-    cm_buffer_append(&b->data, b->record.data, b->record.size);
-    if (b->data.error)
-        return cm_fail(ENOMEM, "out of memory for records");
-    b->records[b->count++] = (cm_record){
-        .id = *id,
-        .info = {.kind = (uint8_t)kind, .size = content_size, .stored = b->record.size},
-        .size = b->record.size,
-    };
-    atomic_fetch_add_explicit(&b->save->bytes_written, b->record.size, memory_order_relaxed);
+    b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
+    b->offsets[b->count] = offset;
+    b->stored[b->count++] = stored;
+}
+
+/* Puts content whose id the caller wants: into the batch. */
+static int put(batch *b, enum cm_kind kind, const void *content, size_t size, cm_id *id, atomic_uint_fast64_t *stored)
+{
+    uint8_t *copy;
+    int result = cm_id_of(content, size, id);
+    if (!result)
+        result = reserve(b, size, &copy);
+    if (result)
+        return result;
+    if (size)
+        memcpy(copy, content, size);
+    keep_content(b, id, kind, size, stored);
     return 0;
 }
 
-/* Stores content whose id is known unless the store has it. `fresh` says whether it was new. */
-static int put(batch *b, const cm_id *id, enum cm_kind kind, const void *content, size_t size, uint64_t *stored,
-               bool *fresh)
+int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id)
 {
-    cm_store *store = b->save->store;
-    *fresh = false;
-    if (cm_known_find(store->known, id, stored))
-        return 0;
-    cm_object_info info;
-    int result = store->backend->ops->find(store->backend, id, 1, &info);
-    if (result)
-        return result;
-    if (info.kind) {
-        *stored = info.stored;
-        cm_known_add(store->known, id, info.stored);
-        return 0;
-    }
-    result = cm_record_encode(LEVEL, content, size, &b->record);
-    if (result)
-        return result;
-    *stored = b->record.size;
-    if (!cm_known_add(store->known, id, b->record.size))
-        return 0; /* another worker was faster */
-    *fresh = true;
-    return add_record(b, id, kind, size);
-}
-
-int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id, uint64_t *stored)
-{
-    cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
-    if (!b)
-        return cm_fail(ENOMEM, "out of memory");
-    b->save = save;
-    bool fresh;
-    int result = cm_id_of(content->data, content->size, id);
+    cm_content one = {.kind = (uint8_t)kind, .data = content->data, .size = content->size};
+    int result = cm_id_of(content->data, content->size, &one.id);
     if (!result)
-        result = put(b, id, kind, content->data, content->size, stored, &fresh);
-    if (!result)
-        result = flush(b);
-    cm_buffer_free(&b->data);
-    cm_buffer_free(&b->record);
+        result = cm_contents_put(save->store, save->txn, &one, 1);
+    if (!result && one.fresh)
+        atomic_fetch_add_explicit(&save->bytes_written, one.stored, memory_order_relaxed);
+    *id = one.id;
     return result;
 }
 
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
-static int work_piece(batch *b, const cm_item *item, uint8_t *copy)
+static int work_piece(batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
     int result = 0;
@@ -133,16 +135,18 @@ static int work_piece(batch *b, const cm_item *item, uint8_t *copy)
     for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
         uint64_t start = i * CM_CHUNK, left = source->size - start;
         size_t size = left < CM_CHUNK ? (size_t)left : CM_CHUNK;
+        uint8_t *copy;
+        result = reserve(b, size, &copy);
+        if (result)
+            break;
         /* The owner may write to its memory meanwhile: what is hashed and what is stored must be the same bytes. */
         if (size)
             memcpy(copy, source->data + start, size);
-        uint64_t stored = 0;
-        bool fresh;
         result = cm_id_of(copy, size, &source->chunks[i]);
-        if (!result)
-            result = put(b, &source->chunks[i], CM_KIND_CHUNK, copy, size, &stored, &fresh);
-        if (i == 0 || !cm_id_equal(&source->chunks[i], &source->chunks[i - 1]))
-            atomic_fetch_add_explicit(&source->stored, stored, memory_order_relaxed);
+        if (i > item->first_chunk && cm_id_equal(&source->chunks[i], &source->chunks[i - 1]))
+            b->data.size -= size; /* a run of equal chunks, of zeros for instance: counted once */
+        else
+            keep_content(b, &source->chunks[i], CM_KIND_CHUNK, size, &source->stored);
     }
     atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
     return result;
@@ -155,17 +159,11 @@ static int finish_source(batch *b, cm_source *source)
     while (count > 1) {
         uint64_t nodes = 0;
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
-            uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT, stored = 0;
-            size_t size = (size_t)n * sizeof(cm_id);
-            const cm_id *ids = source->chunks + start;
+            uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT;
             cm_id id;
-            bool fresh;
-            int result = cm_id_of(ids, size, &id);
-            if (!result)
-                result = put(b, &id, CM_KIND_TREE, ids, size, &stored, &fresh);
+            int result = put(b, CM_KIND_TREE, source->chunks + start, (size_t)n * sizeof id, &id, &source->stored);
             if (result)
                 return result;
-            atomic_fetch_add_explicit(&source->stored, stored, memory_order_relaxed);
             source->chunks[nodes++] = id;
         }
         count = nodes;
@@ -208,9 +206,7 @@ static int wait_for_parts(cm_save *save, const cm_pod *pod)
 
 static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
 {
-    cm_save *save = b->save;
-    int result = wait_for_parts(save, pod);
-    uint64_t stored = 0;
+    int result = wait_for_parts(b->save, pod);
     cm_source *source = pod->sources;
     for (size_t i = 0; i < pod->event_count && !result; i++) {
         cm_event *event = &pod->events[i];
@@ -219,36 +215,29 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
         } else if (event->type != CM_EVENT_EXTERNAL) {
             result = finish_source(b, source);
             event->id = source->chunks[0];
-            stored += atomic_load_explicit(&source->stored, memory_order_relaxed);
             source = source->next;
         }
     }
     if (result)
         return result;
-    cm_pod_view view = {.kind = pod->kind,
-                        .root = pod->root,
-                        .memo_count = pod->body.memo_count,
-                        .events = pod->events,
-                        .event_count = pod->event_count,
-                        .gets = pod->gets,
-                        .get_count = pod->get_count,
-                        .body = pod->body.start,
-                        .body_size = pod->body_size};
-    uint64_t record = 0;
+    const cm_pod_view view = {.kind = pod->kind,
+                              .root = pod->root,
+                              .memo_count = pod->body.memo_count,
+                              .events = pod->events,
+                              .event_count = pod->event_count,
+                              .gets = pod->gets,
+                              .get_count = pod->get_count,
+                              .body = pod->body.start,
+                              .body_size = pod->body_size};
     result = cm_pod_encode(&view, content);
     if (!result)
-        result = cm_id_of(content->data, content->size, &pod->id);
-    if (!result)
-        result = put(b, &pod->id, CM_KIND_POD, content->data, content->size, &record, &pod->fresh);
+        result = put(b, CM_KIND_POD, content->data, content->size, &pod->id, &pod->stored);
     if (result)
         return result;
-    pod->stored = stored + record;
     free(pod->body.start);
     free(pod->gets);
     pod->body.start = pod->body.cursor = pod->body.limit = NULL;
     pod->gets = NULL;
-    if (pod->fresh)
-        atomic_fetch_add_explicit(&save->pods_new, 1, memory_order_relaxed);
     atomic_store_explicit(&pod->done, true, memory_order_release);
     return 0;
 }
@@ -284,9 +273,8 @@ static size_t pop(cm_save *save, cm_item items[POP_ITEMS])
 static int work(cm_save *save)
 {
     cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
-    cm_cleanup(cm_cleanup_free) uint8_t *copy = malloc(CM_CHUNK);
     cm_buffer content = CM_BUFFER_INIT;
-    int result = b && copy ? 0 : cm_fail(ENOMEM, "out of memory for a worker");
+    int result = b ? 0 : cm_fail(ENOMEM, "out of memory for a worker");
     if (!result)
         b->save = save;
     cm_item items[POP_ITEMS];
@@ -295,7 +283,7 @@ static int work(cm_save *save)
         pthread_mutex_unlock(&save->lock);
         uint64_t bytes = 0;
         for (size_t i = 0; i < count && !result; i++) {
-            result = items[i].pod ? work_pod(b, items[i].pod, &content) : work_piece(b, &items[i], copy);
+            result = items[i].pod ? work_pod(b, items[i].pod, &content) : work_piece(b, &items[i]);
             bytes += items[i].bytes;
             /* Others may wait for this very item while this worker goes on with a long one. */
             pthread_mutex_lock(&save->lock);
@@ -315,10 +303,8 @@ static int work(cm_save *save)
         result = flush(b);
     if (result && result != -ECANCELED)
         cm_save_set_error(save, result);
-    if (b) {
+    if (b)
         cm_buffer_free(&b->data);
-        cm_buffer_free(&b->record);
-    }
     cm_buffer_free(&content);
     return result;
 }

@@ -30,6 +30,22 @@ struct cm_store {
 CM_MUST_USE int cm_store_enter(cm_store *store);
 void cm_store_leave(cm_store *store);
 
+/* Content on its way into a store. */
+typedef struct cm_content {
+    cm_id id; /* of the data, computed by the caller */
+    uint8_t kind;
+    const void *data; /* borrowed for the call */
+    size_t size;
+    uint64_t stored; /* out: bytes of its record on disk */
+    bool fresh;      /* out: it was not in the store before */
+} cm_content;
+
+/*
+ * [blocks] Puts what the store does not have yet, all in one go: one look-up for all, then compression and writing of the
+ * unknown ones. Any thread; several at once on one txn.
+ */
+CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_content *contents, size_t count);
+
 /* The verified content of an object of the given kind (0: any) replaces `content`. */
 CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content);
 /* A chunk straight into memory of its exact size. `scratch` is the caller's, for the record. */
