@@ -8,12 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from . import _core, _loading
-
-if TYPE_CHECKING:
-    from ._store import Store
 
 
 def _moment(nanoseconds: int) -> datetime.datetime:
@@ -144,8 +141,8 @@ class Checkpoint:
     stats : Stats
     """
 
-    def __init__(self, store: Store, core: _core.Checkpoint) -> None:
-        self._store = store
+    def __init__(self, core: _core.Checkpoint) -> None:
+        self._path = core.store
         self._open_core: _core.Checkpoint | None = core
         self.session = core.session
         self.number = core.number
@@ -164,7 +161,7 @@ class Checkpoint:
     def _core(self) -> _core.Checkpoint:
         core = self._open_core
         if core is None:
-            core = self._open_core = _core.Store.open(self._store.path).checkpoint_id(self.id)
+            core = self._open_core = _core.Store.open(self._path).checkpoint_id(self.id)
         return core
 
     def _release(self) -> None:

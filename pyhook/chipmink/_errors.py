@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Error(Exception):
-    """Base of all that this package raises; ``str()`` is a sentence that names what is concerned."""
+    """Base of all that this package raises; ``str()`` is a sentence that names the object."""
 
     def __str__(self) -> str:
         """Give the sentence alone, without quotes as `KeyError`, or a number as `OSError`."""

@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import pickle
-import urllib.parse
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -75,25 +74,28 @@ def _require(names: Iterable[str], have: Iterable[str], place: Path) -> None:
 
 
 def _load_directory(place: Path, names: list[str] | None) -> dict[str, Any]:
-    facts = place / "checkpoint.json"
-    if not facts.is_file():
+    file = place / "checkpoint.json"
+    if not file.is_file():
         raise StoreNotFound(
             f"{place} is no checkpoint directory: it has no checkpoint.json "
             "(a checkpoint is, for example, sessions/NAME/head in a mount)"
         )
     try:
-        checkpoint_id = json.loads(facts.read_bytes())["id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{facts} is damaged: {error}") from error
+        facts = json.loads(file.read_bytes())
+        checkpoint_id = str(facts["id"])
+        files = {name: place / str(entry["file"]) for name, entry in facts["variables"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Corrupt(f"{file} is damaged: {type(error).__name__}: {error}") from error
     if (place / "pods").is_dir():
         checkpoint = _core.Store.open_snapshot(place).checkpoint_id(checkpoint_id)
         return _loading.load(checkpoint, names)
-    return _load_one_by_one(place, names)
+    return _load_one_by_one(place, files, names)
 
 
-def _load_one_by_one(place: Path, names: list[str] | None) -> dict[str, Any]:
-    files = {_variable_name(file): file for file in sorted((place / "vars").glob("*.pkl"))}
-    if not files:
+def _load_one_by_one(
+    place: Path, files: dict[str, Path], names: list[str] | None
+) -> dict[str, Any]:
+    if files and not (place / "vars").is_dir():
         raise StoreNotFound(f"{place} has neither pods/ nor vars/: copy it whole (cp -rL)")
     if names is not None:
         _require(names, files, place)
@@ -106,18 +108,13 @@ def _load_one_by_one(place: Path, names: list[str] | None) -> dict[str, Any]:
     for name in files if names is None else names:
         try:
             loaded[name] = _load_pickle(files[name])
-        except LoadError as error:
+        except (LoadError, OSError) as error:
             failed[name] = error
     if failed:
         listing = "; ".join(map(str, failed.values()))
         rest = f"; the other {len(loaded)} are in .loaded of this exception" if loaded else ""
         raise LoadError(listing + rest, loaded, failed) from next(iter(failed.values()))
     return loaded
-
-
-def _variable_name(file: Path) -> str:
-    """Undo the percent-encoding of names that are no file names."""
-    return urllib.parse.unquote(file.name.removesuffix(".pkl"))
 
 
 @contextlib.contextmanager

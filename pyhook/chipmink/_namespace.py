@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,7 +24,12 @@ def _is_ipythons(name: str, value: object, namespace: Mapping[str, Any]) -> bool
         return False
     if name in ("In", "Out"):
         return value is namespace.get("_ih" if name == "In" else "_oh")
-    module = getattr(value, "__module__", None) or type(value).__module__
+    if isinstance(value, types.FunctionType):
+        module = value.__globals__.get(
+            "__name__"
+        )  # __module__ of its open() is that of the builtin
+    else:
+        module = getattr(value, "__module__", None) or type(value).__module__
     return str(module).partition(".")[0] in ("IPython", "ipykernel")
 
 

@@ -108,7 +108,7 @@ class Store:
                 self._saver = None
 
     def _checkpoint(self, core: _core.Checkpoint) -> Checkpoint:
-        checkpoint = Checkpoint(self, core)
+        checkpoint = Checkpoint(core)
         self._checkpoints.add(checkpoint)
         return checkpoint
 
@@ -123,6 +123,11 @@ class Store:
             checkpoint._release()
         if handle is not None:
             handle.close()
+
+    def __del__(self) -> None:
+        """Close it: checkpoints that outlive it must not keep other processes from writing."""
+        if hasattr(self, "_checkpoints"):
+            self.close()
 
     def __enter__(self) -> Store:
         """Give itself."""

@@ -30,8 +30,6 @@ static const char *store_name(PyObject *name, PyObject **escaped, const char **r
         *reason = "its name is not valid Unicode (lone surrogates)";
     } else if (strlen(utf8) != (size_t)size) {
         *reason = "its name contains a NUL character";
-    } else if (!size) {
-        *reason = "its name is empty";
     } else {
         return utf8;
     }

@@ -47,6 +47,17 @@ static PyObject *store_wrap(PyTypeObject *type, cm_store *store)
     return (PyObject *)self;
 }
 
+/* What opening came to: a Store, or an exception of a kind that tells the directory from what is in a store. */
+static PyObject *store_opened(PyTypeObject *type, cm_store *store, int result)
+{
+    cm_module *module = PyType_GetModuleState(type);
+    if (result == -ENOENT)
+        return cm_raise_as(module, CM_ERROR_NO_STORE, result);
+    if (result == -EINVAL)
+        return cm_raise_as(module, CM_ERROR_STORE, result);
+    return result < 0 ? cm_raise(module, result) : store_wrap(type, store);
+}
+
 static PyObject *store_open(PyObject *type, PyObject *args, PyObject *kwargs)
 {
     static const char *const names[] = {"path", "write", "create", NULL};
@@ -60,12 +71,7 @@ static PyObject *store_open(PyObject *type, PyObject *args, PyObject *kwargs)
     int result;
     Py_BEGIN_ALLOW_THREADS result = cm_store_open(PyBytes_AS_STRING(path), flags, &store);
     Py_END_ALLOW_THREADS Py_DECREF(path);
-    cm_module *module = PyType_GetModuleState((PyTypeObject *)type);
-    if (result == -ENOENT)
-        return cm_raise_as(module, CM_ERROR_NO_STORE, result);
-    if (result < 0)
-        return cm_raise(module, result);
-    return store_wrap((PyTypeObject *)type, store);
+    return store_opened((PyTypeObject *)type, store, result);
 }
 
 static PyObject *store_open_snapshot(PyObject *type, PyObject *args)
@@ -77,12 +83,7 @@ static PyObject *store_open_snapshot(PyObject *type, PyObject *args)
     int result;
     Py_BEGIN_ALLOW_THREADS result = cm_store_open_snapshot(PyBytes_AS_STRING(path), &store);
     Py_END_ALLOW_THREADS Py_DECREF(path);
-    cm_module *module = PyType_GetModuleState((PyTypeObject *)type);
-    if (result == -ENOENT)
-        return cm_raise_as(module, CM_ERROR_NO_STORE, result);
-    if (result < 0)
-        return cm_raise(module, result);
-    return store_wrap((PyTypeObject *)type, store);
+    return store_opened((PyTypeObject *)type, store, result);
 }
 
 static void release(Store *self)
@@ -333,6 +334,25 @@ static PyObject *store_object(PyObject *self, PyObject *args)
                          (unsigned long long)info.stored);
 }
 
+static PyObject *store_read_object(PyObject *self, PyObject *args)
+{
+    const char *hex;
+    cm_id id;
+    if (!PyArg_ParseTuple(args, "s", &hex))
+        return NULL;
+    int result = cm_id_parse(hex, &id);
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    void *data = NULL;
+    size_t size = 0;
+    WITH_STORE(self, cm_object_read(store, &id, &data, &size));
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+    free(data);
+    return bytes;
+}
+
 static PyObject *store_statistics(PyObject *self, PyObject *Py_UNUSED(none))
 {
     cm_store_stat s = {0};
@@ -435,6 +455,8 @@ static PyMethodDef methods[] = {
      PyDoc_STR("checkpoint_id(id, /)\n--\n\nThe checkpoint with that id, 64 hexadecimal digits.")},
     {"object", store_object, METH_VARARGS,
      PyDoc_STR("object(id, /)\n--\n\n(kind, bytes of content, bytes stored) of an object.")},
+    {"read_object", store_read_object, METH_VARARGS,
+     PyDoc_STR("read_object(id, /)\n--\n\nThe verified content of an object.")},
     {"statistics", store_statistics, METH_NOARGS, PyDoc_STR("statistics()\n--\n\nSizes and counts, as a dict.")},
     {"verify", store_verify, METH_NOARGS,
      PyDoc_STR("verify()\n--\n\n(sessions, checkpoints, variables, objects, bytes, damage): reads everything again.")},

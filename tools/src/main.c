@@ -47,9 +47,8 @@ enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };
 
 static char *list_commands(int key, const char *text, void *input)
 {
-    (void)input;
     if (key != ARGP_KEY_HELP_POST_DOC)
-        return (char *)text;
+        return cm_help_filter(key, text, input);
     char *list = NULL;
     size_t size = 0;
     FILE *file = cm_need(open_memstream(&list, &size));
