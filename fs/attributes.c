@@ -127,10 +127,18 @@ static int64_t store_time(cm_view *view)
     return (int64_t)found.st_mtim.tv_sec * 1000000000 + found.st_mtim.tv_nsec;
 }
 
+static int checkpoint_time(cm_view *view, cm_node node, int64_t *time)
+{
+    cm_part_checkpoint *part cm_cleanup(cm_cleanup_part) = NULL;
+    int result = cm_part_checkpoint_get(view, node, &part);
+
+    *time = result == 0 ? cm_checkpoint_time(part->checkpoint) : 0;
+    return result;
+}
+
 /* A session and what moves with it: when its newest checkpoint was saved. */
 static int session_time(cm_view *view, cm_node node, int64_t *time)
 {
-    cm_part_checkpoint *part cm_cleanup(cm_cleanup_part) = NULL;
     cm_session_info info = {0};
     int result = cm_view_session(view, node, &info);
     uint64_t newest = info.last_number;
@@ -139,16 +147,22 @@ static int session_time(cm_view *view, cm_node node, int64_t *time)
     *time = 0;
     if (result < 0 || newest == 0 || newest > CM_NODE_NUMBER_MAX)
         return result;
-    result = cm_part_checkpoint_get(view, cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), newest), &part);
-    if (result == 0)
-        *time = cm_checkpoint_time(part->checkpoint);
+    return checkpoint_time(view, cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), newest), time);
+}
+
+static int code_size(cm_view *view, cm_node node, uint64_t *size)
+{
+    cm_part_checkpoint *part cm_cleanup(cm_cleanup_part) = NULL;
+    int result = cm_part_checkpoint_get(view, node, &part);
+    const char *code = result == 0 ? cm_checkpoint_code(part->checkpoint) : NULL;
+
+    *size = code != NULL ? strlen(code) : 0;
     return result;
 }
 
 static int place_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
 {
     enum cm_place place = (enum cm_place)cm_node_index(node);
-    cm_part_checkpoint *part cm_cleanup(cm_cleanup_part) = NULL;
     int result = 0;
 
     if (place < CM_PLACE_SESSION) {
@@ -156,18 +170,12 @@ static int place_attributes(cm_view *view, cm_node node, cm_attributes *attribut
     } else if (place < CM_PLACE_CHECKPOINT && cm_node_number(node) == 0) {
         result = session_time(view, node, &attributes->time);
     } else {
-        result = cm_part_checkpoint_get(view, node, &part);
-        if (result == 0)
-            attributes->time = cm_checkpoint_time(part->checkpoint);
+        result = checkpoint_time(view, node, &attributes->time);
     }
     if (result < 0 || attributes->type != CM_FILE_REGULAR)
         return result;
-    if (place == CM_PLACE_CODE) {
-        const char *code = cm_checkpoint_code(part->checkpoint);
-        attributes->size = code != NULL ? strlen(code) : 0;
-    } else {
-        result = made_size(view, node, &attributes->size);
-    }
+    result =
+        place == CM_PLACE_CODE ? code_size(view, node, &attributes->size) : made_size(view, node, &attributes->size);
     /* The bytes of the namespace are those of the variables, which count them. */
     attributes->stored = place == CM_PLACE_NAMESPACE ? 1 : attributes->size;
     return result;
@@ -198,6 +206,7 @@ int cm_view_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
         return 0;
     case CM_NODE_LINK_HERE:
     case CM_NODE_LINK_PARENT:
+        result = checkpoint_time(view, node, &attributes->time);
         break;
     default:
         return -ESTALE;

@@ -19,7 +19,14 @@
 #include "mounts.h"
 #include "ops.h"
 
-enum { LOG_MOST = 1 << 20, READAHEAD_KB = 4096, IDLE_THREADS = 8, MALLOC_ARENAS = 4, REASON_MOST = 4096 };
+enum {
+    LOG_MOST = 1 << 20,
+    READAHEAD_KB = 4096,
+    IDLE_THREADS = 8,
+    MALLOC_ARENAS = 4,
+    MALLOC_LARGE = 2 << 20,
+    REASON_MOST = 4096
+};
 
 #define cm_cleanup(f) __attribute__((cleanup(f)))
 
@@ -42,7 +49,7 @@ static void log_line(void *arg, const char *message)
     if (before > LOG_MOST)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
-    cm_time_text((int64_t)now.tv_sec * 1000000000 + now.tv_nsec, when);
+    cm_describe_time((int64_t)now.tv_sec * 1000000000 + now.tv_nsec, when);
     dprintf(STDERR_FILENO, "%s %s\n", when, message);
     if (before + strlen(message) + CM_TIME_TEXT > LOG_MOST)
         dprintf(STDERR_FILENO, "%s further messages are dropped\n", when);
@@ -188,7 +195,8 @@ int cm_daemon_run(const cm_daemon_options *options)
 
     /* Freed memory goes back: many threads must not each hoard what the largest request once took. */
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE);
+    mallopt(M_TRIM_THRESHOLD, 4 * MALLOC_LARGE);
     set_end_signals(SIG_BLOCK);
     if (cm_store_open(options->store, CM_OPEN_READ, &store) < 0)
         return refuse(&self, "%s", cm_error_message());

@@ -18,7 +18,7 @@ static void delete_json(cJSON **json)
     cJSON_Delete(*json);
 }
 
-void cm_time_text(int64_t time, char text[CM_TIME_TEXT])
+void cm_describe_time(int64_t time, char text[CM_TIME_TEXT])
 {
     const int64_t second = 1000000000;
     int64_t fraction = time % second;
@@ -40,7 +40,7 @@ size_t cm_describe_variable(const cm_variable *variable, char *text, size_t room
     size_t length = strlen(summary);
     const char *gap = length > 0 ? "\n" : "", *end = length > 0 && summary[length - 1] != '\n' ? "\n" : "";
 
-    cm_time_text(variable->changed_time, changed);
+    cm_describe_time(variable->changed_time, changed);
     int size = snprintf(text, room,
                         "name:    %s\ntype:    %s\nsize:    %" PRIu64 "\nstored:  %" PRIu64 "\npods:    %" PRIu64
                         "\nchanged: %06" PRIu64 " (%s)\n%s%s%s",
@@ -72,7 +72,7 @@ static void add_time(cJSON *object, const char *key, const char *key_ns, int64_t
 {
     char text[CM_TIME_TEXT], digits[24];
 
-    cm_time_text(time, text);
+    cm_describe_time(time, text);
     add_string(object, key, text, good);
     snprintf(digits, sizeof digits, "%" PRId64, time);
     *good &= cJSON_AddRawToObject(object, key_ns, digits) != NULL;

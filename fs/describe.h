@@ -13,6 +13,6 @@ int cm_describe_store(cm_store *store, char **text);
 
 enum { CM_TIME_TEXT = 40 };
 /* "2026-11-23T08:51:03.123456789Z" */
-void cm_time_text(int64_t time, char text[CM_TIME_TEXT]);
+void cm_describe_time(int64_t time, char text[CM_TIME_TEXT]);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "daemon.h"
@@ -136,9 +137,10 @@ static bool is_inside(const char *path, const char *directory)
 static int heal(const char *path)
 {
     cm_mount_entry entry;
-    struct stat found;
+    struct statvfs found;
 
-    while (stat(path, &found) < 0 && errno == ENOTCONN) {
+    /* Not stat: that the kernel may answer by itself for a while. */
+    while (statvfs(path, &found) < 0 && (errno == ENOTCONN || errno == ECONNABORTED)) {
         int result = cm_mount_find(path, &entry);
         if (result < 0 || !entry.ours)
             return fail("mount", "%s is a broken mount of something else: unmount it first", path);

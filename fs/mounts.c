@@ -79,7 +79,7 @@ int cm_mount_path(const char *path, char **absolute)
     *absolute = realpath(path, NULL);
     if (*absolute != NULL)
         return 0;
-    if (errno != ENOTCONN)
+    if (errno != ENOTCONN && errno != ECONNABORTED)
         return -errno;
     /* Dead: the directory it is in still has a path. */
     char *first cm_cleanup(cleanup_memory) = strdup(path);

@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mounted store, as programs see it: through the kernel, with ordinary tools."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from datetime import datetime
+from pathlib import Path
+
+import chipmink
+import pytest
+from mounting import Mount, has_ended, wait_until
+
+BIG = random.Random(1).randbytes(3_000_000)
+LONG = "a" * 300
+ODD = {
+    "a/b": 1,
+    "100%": 2,
+    "größe": 3,
+    "..": 4,
+    ".hidden": 5,
+    "": 6,
+    "new\nline": 7,
+    LONG: 8,
+    LONG + "b": 9,
+}
+
+
+@pytest.fixture
+def history(store: chipmink.Store) -> list[chipmink.Checkpoint]:
+    """Three checkpoints of the session "analysis"."""
+    session = store.session("analysis")
+    rows = [{"row": i} for i in range(1000)]
+    namespace = {"x": 1, "rows": rows, "again": rows, "big": BIG}
+    saved = [session.save(namespace, message="first", code="x = 1\n")]
+    namespace.update(x=2, new="here")
+    saved.append(session.save(namespace, message="second"))
+    del namespace["again"]
+    saved.append(session.save(namespace | {"broken": (i for i in ())}))
+    session.tag("v1", 1)
+    return saved
+
+
+def names(directory: Path) -> set[str]:
+    return {entry.name for entry in directory.iterdir()}
+
+
+def run(*arguments: object) -> str:
+    """Run a program that must neither fail nor complain."""
+    done = subprocess.run(
+        list(map(str, arguments)), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def blocks(*paths: Path) -> int:
+    return int(run("du", "-s", "-c", "-B512", *paths).splitlines()[-1].split()[0])
+
+
+# ---- the tree
+
+
+def test_tree(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    session = mounted.session()
+    assert names(mounted.point) == {"sessions", "pods", "stats.json"}
+    assert names(session) == {"head", "branches", "tags", "log"}
+    assert names(session / "log") == {
+        f"{n:06}{suffix}" for n in (1, 2, 3) for suffix in ("", ".pkl")
+    }
+    assert os.readlink(session / "head") == "log/000003"
+    assert os.readlink(session / "branches" / "main") == "../log/000003"
+    assert os.readlink(session / "tags" / "v1") == "../log/000001"
+    assert names(session / "tags" / "v1") == {
+        *("checkpoint.json", "code.py", "vars", "info", "pods", "delta")
+    }
+    assert "code.py" not in names(session / "head")
+    assert (session / "log/000001/code.py").read_text() == "x = 1\n"
+    assert names(session / "log/000002/vars") == {
+        f"{name}.pkl" for name in ("x", "rows", "again", "big", "new")
+    }
+    assert names(session / "log/000002/info") == {
+        f"{name}.txt" for name in ("x", "rows", "again", "big", "new")
+    }
+    assert "list" in (session / "head/info/rows.txt").read_text()
+
+
+def test_description(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    facts = json.loads((mounted.session() / "head/checkpoint.json").read_bytes())
+    last = history[-1]
+    assert facts["id"] == last.id
+    assert facts["session"] == "analysis"
+    assert facts["number"] == 3
+    assert facts["parents"] == [{"id": history[1].id, "number": 2}]
+    assert facts["message"] is None
+    assert set(facts["variables"]) == {"x", "rows", "big", "new"}
+    assert facts["variables"]["x"]["changed"] == 2
+    assert facts["variables"]["x"]["file"] == "vars/x.pkl"
+    assert list(facts["unsaved"]) == ["broken"]
+    assert facts["stats"]["pods"] == last.stats.pods
+    told = datetime.fromisoformat(facts["time"][:26] + "+00:00").timestamp()
+    assert abs(told - facts["time_ns"] / 1e9) < 1e-3
+    stats = json.loads((mounted.point / "stats.json").read_bytes())
+    assert stats["checkpoints"] == 3
+    assert stats["sessions"] == 1
+
+
+def test_odd_names(store: chipmink.Store, unmounted: Mount) -> None:
+    session = store.session(".ä b%")
+    session.save(ODD)
+    session.tag("50%", 1)
+    assert unmounted.mount().returncode == 0
+    mounted = unmounted.point / "sessions" / "%2Eä b%25"
+    assert os.readlink(mounted / "tags" / "50%25") == "../log/000001"
+    facts = json.loads((mounted / "head/checkpoint.json").read_bytes())
+    files = {name: facts["variables"][name]["file"] for name in ODD}
+    assert files["a/b"] == "vars/a%2Fb.pkl"
+    assert files["größe"] == "vars/größe.pkl"
+    assert files[".."] == "vars/%2E..pkl"
+    assert len(set(files.values())) == len(ODD)
+    assert {f"vars/{name}" for name in names(mounted / "head/vars")} == set(files.values())
+    for name, value in ODD.items():
+        assert pickle.loads((mounted / "head" / files[name]).read_bytes()) == value
+    assert not (mounted / "head/vars/%41.pkl").exists()
+    assert chipmink.load(mounted / "head") == ODD
+
+
+def test_delta(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    log = mounted.session() / "log"
+    assert names(log / "000001/delta/added") == {"x.pkl", "rows.pkl", "again.pkl", "big.pkl"}
+    assert names(log / "000002/delta/added") == {"new.pkl"}
+    assert names(log / "000002/delta/changed") == {"x.pkl"}
+    assert names(log / "000002/delta/removed") == set()
+    assert names(log / "000003/delta/removed") == {"again.pkl"}
+    for number in (1, 2, 3):
+        delta = log / f"{number:06}" / "delta"
+        for change in ("added", "changed"):
+            for link in (delta / change).iterdir():
+                assert link.resolve(strict=True) == log / f"{number:06}" / "vars" / link.name
+        for link in (delta / "removed").iterdir():
+            assert link.resolve(strict=True) == log / f"{number - 1:06}" / "vars" / link.name
+        before = names(log / f"{number - 1:06}" / "pods") if number > 1 else set()
+        assert names(delta / "pods") == names(log / f"{number:06}" / "pods") - before
+        for link in (delta / "pods").iterdir():
+            assert link.resolve(strict=True).is_file()
+
+
+def test_pods_are_their_names(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    pods = mounted.point / "pods"
+    assert names(pods) == {f"{byte:02x}" for byte in range(256)}
+    seen = set()
+    for directory in pods.iterdir():
+        for pod in directory.iterdir():
+            assert pod.name.startswith(directory.name)
+            assert hashlib.sha256(pod.read_bytes()).hexdigest() == pod.name
+            assert len(pod.read_bytes()) == pod.stat().st_size
+            seen.add(pod.name)
+    assert len(seen) == json.loads((mounted.point / "stats.json").read_bytes())["objects"]
+    for number in (1, 2, 3):
+        directory = mounted.session() / "log" / f"{number:06}" / "pods"
+        assert names(directory) <= seen
+        assert history[number - 1].id in names(directory)
+        for link in directory.iterdir():
+            assert link.resolve(strict=True) == pods / link.name[:2] / link.name
+
+
+# ---- content
+
+
+def test_plain_pickle(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    """An interpreter that has no chipmink reads a variable, and the namespace with its sharing."""
+    program = """if True:
+        import pickle, sys
+        sys.modules["chipmink"] = None
+        rows = pickle.load(open(sys.argv[1] + "/000001/vars/rows.pkl", "rb"))
+        assert rows == [{"row": i} for i in range(1000)]
+        whole = pickle.load(open(sys.argv[1] + "/000001.pkl", "rb"))
+        assert list(whole) == ["x", "rows", "again", "big"]
+        assert whole["rows"] is whole["again"] and whole["rows"] == rows
+    """
+    run(sys.executable, "-I", "-c", program, mounted.session() / "log")
+
+
+def test_sizes_are_exact(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    count = 0
+    for directory, _, files in os.walk(mounted.session()):
+        for name in files:
+            file = Path(directory, name)
+            if not file.is_symlink():
+                assert file.stat().st_size == len(file.read_bytes()), file
+                assert file.stat().st_blocks > 0
+                count += 1
+    assert count > 20
+
+
+def test_random_reads(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    choose = random.Random(2)
+    for file in (mounted.session() / "head/vars/big.pkl", mounted.session() / "log/000001.pkl"):
+        whole = file.read_bytes()
+        assert BIG in whole
+        done = mounted.umount()
+        assert done.returncode == 0, done.stderr
+        assert mounted.mount().returncode == 0
+        with file.open("rb", buffering=0) as opened:
+            for _ in range(500):
+                offset = choose.randrange(len(whole) + 100)
+                size = choose.choice([1, 100, 5000, 200_000])
+                assert os.pread(opened.fileno(), size, offset) == whole[offset : offset + size]
+
+
+def test_load(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    loaded = chipmink.load(mounted.session() / "tags/v1")
+    assert loaded["rows"] is loaded["again"]
+    assert loaded["big"] == BIG
+    assert chipmink.load(mounted.session() / "head/vars/x.pkl") == 2
+
+
+def test_read_only(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    file = mounted.session() / "head/vars/x.pkl"
+    for refused in (
+        lambda: file.open("r+b"),
+        lambda: (file.parent / "y.pkl").write_bytes(b""),
+        file.unlink,
+        lambda: os.mkdir(mounted.point / "new"),
+    ):
+        with pytest.raises(OSError, match=r"Read-only|denied") as caught:
+            refused()
+        assert caught.value.errno in (errno.EROFS, errno.EACCES)
+    assert file.stat().st_mode & 0o777 == 0o400
+    assert mounted.session().stat().st_mode & 0o777 == 0o500
+    assert file.stat().st_uid == os.geteuid()
+
+
+def test_missing_is_an_error(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    """What is not there is an error, in a form that programs understand."""
+    for path in ("sessions/none", "sessions/analysis/log/000009", "pods/zz", "stats.json/x"):
+        with pytest.raises((FileNotFoundError, NotADirectoryError)):
+            (mounted.point / path).stat()
+
+
+# ---- what tools are told
+
+
+def test_du_counts_shared_content_once(store: chipmink.Store, unmounted: Mount) -> None:
+    session = store.session("analysis")
+    for i in range(5):
+        session.save({"big": BIG, "i": i})
+    assert unmounted.mount().returncode == 0
+    log = unmounted.session() / "log"
+    stats = [(log / f"{n:06}" / "vars/big.pkl").stat() for n in range(1, 6)]
+    assert len({(stat.st_dev, stat.st_ino) for stat in stats}) == 1
+    assert len({stat.st_mtime_ns for stat in stats}) == 1
+    assert stats[0].st_nlink >= 2
+    one, all_of_them = blocks(log / "000001/vars"), blocks(log)
+    assert one * 512 >= len(BIG)
+    assert all_of_them < 1.1 * one
+    changing = [(log / f"{n:06}" / "vars/i.pkl").stat() for n in range(1, 6)]
+    assert len({stat.st_ino for stat in changing}) == 5
+    times = [stat.st_mtime_ns for stat in changing]
+    assert times == sorted(times)
+
+
+def test_mtime_is_last_change(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    log = mounted.session() / "log"
+    saved = [round(checkpoint.time.timestamp(), 3) for checkpoint in history]
+
+    def time(path: str) -> float:
+        return round((log / path).stat().st_mtime, 3)
+
+    assert time("000003/vars/big.pkl") == pytest.approx(saved[0], abs=0.002)
+    assert time("000003/vars/x.pkl") == pytest.approx(saved[1], abs=0.002)
+    assert time("000003") == pytest.approx(saved[2], abs=0.002)
+
+
+def test_tools(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    log = mounted.session() / "log"
+    assert len(run("find", mounted.point).splitlines()) > 300
+    assert "000003.pkl" in run("ls", "-lR", mounted.point)
+    run("du", "-s", mounted.point)
+    run("grep", "-r", "row", log / "000001/info")
+    run("df", mounted.point)
+    same = log / "000001/vars/big.pkl"
+    found = set(run("find", log, "-samefile", same).splitlines())
+    assert found == {str(log / f"{n:06}" / "vars/big.pkl") for n in (1, 2, 3)}
+    run("diff", "-r", log / "000001/vars", log / "000001/vars")
+    differ = subprocess.run(
+        ["diff", "-rq", log / "000001/vars", log / "000002/vars"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert differ.returncode == 1
+    assert differ.stderr == ""
+    assert len(differ.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("tool", ["cp", "tar", "rsync"])
+def test_copies_load(
+    history: list[chipmink.Checkpoint], mounted: Mount, tmp_path: Path, tool: str
+) -> None:
+    """A copy of a checkpoint directory is whole: it restores without the mount and the store."""
+    source, copy = mounted.session() / "log/000002", tmp_path / "copy"
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    if tool == "cp":
+        run("cp", "-rL", source, copy)
+    elif tool == "rsync":
+        run("rsync", "-aL", f"{source}/", copy)
+    else:
+        archive = tmp_path / "copy.tar"
+        run("tar", "-C", source, "-chf", archive, ".")
+        with tarfile.open(archive) as opened:
+            opened.extractall(copy, filter="fully_trusted")
+    assert mounted.umount().returncode == 0
+    loaded = chipmink.load(copy)
+    assert loaded["rows"] is loaded["again"]
+    assert loaded["big"] == BIG
+    assert pickle.loads((copy / "vars/x.pkl").read_bytes()) == 2
+
+
+# ---- while a process saves
+
+
+def test_a_new_checkpoint_shows(store: chipmink.Store, mounted: Mount) -> None:
+    session = store.session("analysis")
+    log, head = mounted.session() / "log", mounted.session() / "head"
+    for number in range(2, 8):
+        # All of this is in the kernel's caches now, also that it is not there.
+        assert os.readlink(head) == f"log/{number - 1:06}"
+        assert f"{number:06}" not in names(log)
+        assert not (log / f"{number:06}").exists()
+        session.save({"x": number})
+        assert wait_until(lambda n=number: os.readlink(head) == f"log/{n:06}")
+        assert wait_until((log / f"{number:06}").exists)
+        assert wait_until(lambda n=number: f"{n:06}" in names(log))
+        assert chipmink.load(head)["x"] == number
+        assert pickle.loads((head / "vars/x.pkl").read_bytes()) == number
+    session.tag("later", 3)
+    assert wait_until((mounted.session() / "tags/later").exists)
+    session.tag("later", 4)
+    assert wait_until(lambda: os.readlink(mounted.session() / "tags/later") == "../log/000004")
+    assert not (mounted.point / "sessions/other").exists()
+    store.session("other").save({"y": 1})
+    assert wait_until((mounted.point / "sessions/other/head/vars/y.pkl").exists)
+    assert "other" in names(mounted.point / "sessions")
+    stats = mounted.point / "stats.json"
+    assert wait_until(lambda: json.loads(stats.read_bytes())["checkpoints"] == 8)
+
+
+def test_reading_while_saving(store: chipmink.Store, mounted: Mount) -> None:
+    """What was opened stays readable, whatever the writer does meanwhile."""
+    session = store.session("analysis")
+    session.save({"big": BIG})
+    first = mounted.session() / "log/000002/vars/big.pkl"
+    assert wait_until(first.exists)
+    with first.open("rb", buffering=0) as opened:
+        for number in range(3, 13):
+            session.save({"big": random.Random(number).randbytes(1_000_000)})
+            offset = (number - 3) * 250_000
+            assert os.pread(opened.fileno(), 100_000, offset + 12) in BIG
+    last = mounted.session() / "log/000012/vars/big.pkl"
+    assert wait_until(last.exists)
+    assert pickle.loads(last.read_bytes()) == random.Random(12).randbytes(1_000_000)
+
+
+# ---- the daemon
+
+
+def resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+def test_memory_does_not_grow(store: chipmink.Store, unmounted: Mount) -> None:
+    session = store.session("analysis")
+    namespace = {f"variable_{i:05}": i for i in range(10_000)}
+    for i in range(4):
+        session.save(namespace | {"variable_00000": -i})
+    assert unmounted.mount().returncode == 0
+    log = unmounted.session() / "log"
+    pid = unmounted.daemon()
+
+    def list_all() -> int:
+        for number in range(1, 5):
+            lines = run("ls", "-l", log / f"{number:06}" / "vars").splitlines()
+            assert len(lines) == 10_001
+        return resident(pid)
+
+    for _ in range(2):
+        before = list_all()
+    for _ in range(5):
+        if os.access("/proc/sys/vm/drop_caches", os.W_OK):  # the kernel forgets what it listed
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+        after = list_all()
+    assert after < before + (8 << 20)
+    assert after < 200 << 20
+
+
+def test_ends_when_told(mounted: Mount) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        pid = mounted.daemon()
+        os.kill(pid, number)
+        assert wait_until(lambda: not mounted.is_mounted())
+        assert wait_until(lambda pid=pid: has_ended(pid))
+        assert names(mounted.point) == set()
+        assert mounted.mount().returncode == 0
+    assert "sessions" in names(mounted.point)
+
+
+def test_umount_waits_for_the_daemon(mounted: Mount) -> None:
+    pid = mounted.daemon()
+    done = mounted.umount()
+    assert done.returncode == 0, done.stderr
+    assert not mounted.is_mounted()
+    assert has_ended(pid)
+    again = mounted.umount()
+    assert again.returncode == 1
+    assert "no chipmink store is mounted" in again.stderr
+
+
+def test_umount_in_use(mounted: Mount) -> None:
+    pid = mounted.daemon()
+    with (mounted.session() / "head/vars/x.pkl").open("rb") as held:
+        busy = mounted.umount()
+        assert busy.returncode == 1
+        assert "in use" in busy.stderr
+        assert mounted.umount("--lazy").returncode == 0
+        assert not mounted.is_mounted()
+        assert pickle.load(held) == 1
+    assert wait_until(lambda: has_ended(pid))
+
+
+def test_killed_daemon(mounted: Mount) -> None:
+    """A dead mount can be unmounted, and mounting on it heals it."""
+    for heal in (False, True):
+        pid = mounted.daemon()
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda pid=pid: has_ended(pid))
+        with pytest.raises(OSError, match=r"not connected|aborted") as caught:
+            os.listdir(mounted.point)
+        assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        if not heal:
+            assert mounted.umount().returncode == 0
+            assert names(mounted.point) == set()
+        done = mounted.mount()
+        assert done.returncode == 0, done.stderr
+        assert "sessions" in names(mounted.point)
+
+
+def test_foreground(store: chipmink.Store, unmounted: Mount) -> None:
+    store.session("analysis").save({"x": 1})
+    daemon = subprocess.Popen(
+        [unmounted.command, "mount", "-f", "-s", unmounted.store, unmounted.point],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert wait_until(lambda: unmounted.is_mounted() and "sessions" in names(unmounted.point))
+    daemon.send_signal(signal.SIGINT)
+    assert daemon.wait(30) == 0
+    assert daemon.stderr is not None
+    assert daemon.stderr.read() == ""
+    assert not unmounted.is_mounted()
+
+
+# ---- what is refused
+
+
+def test_refusals(mounted: Mount, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    inside = mounted.store / "inside"
+    inside.mkdir()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def refused(store: Path, point: Path) -> str:
+        done = mounted.run("mount", "--store", store, point)
+        assert done.returncode == 1
+        assert done.stderr.startswith("chipmink mount: ")
+        assert len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert "inside the store" in refused(mounted.store, inside)
+    assert "would be hidden" in refused(mounted.store, tmp_path)
+    assert "already" in refused(mounted.store, mounted.point)
+    assert "not a directory" in refused(mounted.store, tmp_path / "file")
+    assert "no directory" in refused(mounted.store, tmp_path / "nowhere")
+    assert "no store at" in refused(tmp_path / "no-store", empty)
+    assert mounted.run("mount").returncode == 2
+    assert mounted.run("umount").returncode == 2
+    assert mounted.run("mount", "--help").returncode == 0
+
+
+def test_no_store_in_the_directory(unmounted: Mount, tmp_path: Path) -> None:
+    """The daemon's own reasons reach the command that started it."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = unmounted.run("mount", "--store", empty, unmounted.point)
+    assert done.returncode == 1
+    assert str(empty) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not unmounted.is_mounted()
