@@ -47,7 +47,7 @@ int cm_rocksdb_enter(cm_rocksdb_backend *store)
     if (store->rocks.db)
         return 0;
     pthread_rwlock_unlock(&store->gate);
-    return cm_fail(EIO, "store %s could not be reopened after a failed write; close it and open it again",
+    return cm_fail(EIO, "store %s could not be reopened after a failure; close it and open it again",
                    store->rocks.store);
 }
 
@@ -93,17 +93,39 @@ static int catch_up(cm_rocksdb_backend *store)
 /* Whether to look again after `result`: only readers do, see the top of this file. */
 static bool look_again(cm_rocksdb_backend *store, int result, unsigned *attempts)
 {
-    return result < 0 && result != -ENOMEM && !store->base.ops->writable && ++*attempts < READER_ATTEMPTS &&
-           catch_up(store) == 0;
+    return result < 0 && result != -ENOMEM && store->rocks.mode == CM_ROCKSDB_SECONDARY &&
+           ++*attempts < READER_ATTEMPTS && catch_up(store) == 0;
+}
+
+/*
+ * A secondary refuses a log with a damaged record. What is not damaged can still be read, from the state of the store
+ * as it is now: the damaged record is passed over, and objects that were in it are missed when they are asked for.
+ */
+static int open_reader(cm_rocksdb_backend *store)
+{
+    cm_rocksdb_close(&store->rocks);
+    int result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_SECONDARY);
+    if (result == -EILSEQ)
+        result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_STATIC);
+    return result;
 }
 
 static int backend_refresh(cm_backend *backend)
 {
-    int result = cm_rocksdb_enter(of(backend));
-    if (result < 0)
+    cm_rocksdb_backend *store = of(backend);
+    int result = cm_rocksdb_enter(store);
+    if (result < 0 && result != -EIO)
         return result;
-    result = catch_up(of(backend));
-    cm_rocksdb_leave(of(backend));
+    if (result == 0) {
+        bool follows = store->rocks.mode == CM_ROCKSDB_SECONDARY;
+        result = follows ? catch_up(store) : -EILSEQ;
+        cm_rocksdb_leave(store);
+    }
+    if (result == -EILSEQ || result == -EIO) {
+        pthread_rwlock_wrlock(&store->gate);
+        result = open_reader(store);
+        pthread_rwlock_unlock(&store->gate);
+    }
     return result;
 }
 
@@ -399,6 +421,8 @@ static void backend_close(cm_backend *backend)
         store->lock_fd = -1;
         return;
     }
+    if (store->rocks.db && store->base.ops->writable && !atomic_load(&store->broken))
+        cm_rocksdb_settle(&store->rocks);
     cm_rocksdb_clear(&store->rocks);
     if (store->lock_fd >= 0)
         close(store->lock_fd);
@@ -482,7 +506,7 @@ int cm_backend_rocksdb_open(const char *path, unsigned flags, cm_backend **backe
     pthread_rwlock_init(&store->gate, NULL);
     pthread_mutex_init(&store->refresh_lock, NULL);
     pthread_mutex_init(&store->commit_lock, NULL);
-    result = writable ? open_writer(store, absolute, fresh) : cm_rocksdb_open(&store->rocks, CM_ROCKSDB_SECONDARY);
+    result = writable ? open_writer(store, absolute, fresh) : open_reader(store);
     if (result < 0) {
         backend_close(&store->base);
         return result;

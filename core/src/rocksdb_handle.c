@@ -11,11 +11,11 @@
 enum {
     CACHE_BYTES = 64 << 20,
     OPEN_FILES = 256,
+    BLOCK_BYTES = 4 << 10, /* what one wrong bit takes away */
     BULK_MEMTABLE = 64 << 20,
     INDEX_MEMTABLE = 16 << 20,
     SMALL_MEMTABLE = 2 << 20,
     LOG_BYTES = 64 << 20, /* of write-ahead log at most: what a reader may have to replay */
-    INFO_LOG_BYTES = 256 << 10,
 };
 
 static const char *const cf_names[CM_CF_COUNT] = {"default", "index", "bulk", "refs"};
@@ -104,9 +104,8 @@ static rocksdb_options_t *options_base(void)
     rocksdb_options_set_max_open_files(options, OPEN_FILES);
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_max_total_wal_size(options, LOG_BYTES);
-    rocksdb_options_set_max_log_file_size(options, INFO_LOG_BYTES);
-    rocksdb_options_set_keep_log_file_num(options, 2);
-    rocksdb_options_set_info_log_level(options, 2 /* warnings */);
+    rocksdb_options_set_info_log_level(options, 4 /* fatal errors */);
+    rocksdb_options_set_wal_recovery_mode(options, rocksdb_skip_any_corrupted_records_recovery);
     rocksdb_options_set_stats_dump_period_sec(options, 0);
     rocksdb_options_set_stats_persist_period_sec(options, 0);
     rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
@@ -115,11 +114,11 @@ static rocksdb_options_t *options_base(void)
     return options;
 }
 
-static void set_table(cm_rocksdb *rocks, rocksdb_options_t *options, size_t block, bool bloom)
+static void set_table(cm_rocksdb *rocks, rocksdb_options_t *options, bool bloom)
 {
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_block_based_options_set_block_cache(table, rocks->cache);
-    rocksdb_block_based_options_set_block_size(table, block);
+    rocksdb_block_based_options_set_block_size(table, BLOCK_BYTES);
     rocksdb_block_based_options_set_format_version(table, 5);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
@@ -159,7 +158,7 @@ int cm_rocksdb_init(cm_rocksdb *rocks, const char *store)
             return -ENOTSUP;
         }
         rocksdb_options_set_write_buffer_size(rocks->options[i], i == CM_CF_INDEX ? INDEX_MEMTABLE : SMALL_MEMTABLE);
-        set_table(rocks, rocks->options[i], i == CM_CF_BULK ? 16 << 10 : 4 << 10, i == CM_CF_INDEX);
+        set_table(rocks, rocks->options[i], i == CM_CF_INDEX);
     }
     set_bulk(rocks->options[CM_CF_BULK]);
     rocks->read = rocksdb_readoptions_create();
@@ -177,30 +176,30 @@ int cm_rocksdb_init(cm_rocksdb *rocks, const char *store)
 
 /* ---- opening and closing ------------------------------------------------------------------------------------------- */
 
-int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode)
+/*
+ * RocksDB insists on an info log. Debian's is built with its assertions, and one of them ends the process when that
+ * log cannot be written, as on a full disk. So it goes to a private directory elsewhere, where there is room, which is
+ * removed as soon as the log is open: nobody reads it, and nothing is left behind whatever becomes of the process.
+ */
+static int open_database(cm_rocksdb *rocks, const char *private_dir)
 {
     const rocksdb_options_t *options[CM_CF_COUNT];
+    bool create = rocks->mode == CM_ROCKSDB_CREATE;
     for (int i = 0; i < CM_CF_COUNT; i++) {
-        rocksdb_options_set_create_if_missing(rocks->options[i], mode == CM_ROCKSDB_CREATE);
-        rocksdb_options_set_create_missing_column_families(rocks->options[i], mode == CM_ROCKSDB_CREATE);
+        rocksdb_options_set_db_log_dir(rocks->options[i], private_dir);
+        rocksdb_options_set_create_if_missing(rocks->options[i], create);
+        rocksdb_options_set_create_missing_column_families(rocks->options[i], create);
         options[i] = rocks->options[i];
     }
-    if (mode == CM_ROCKSDB_CREATE && mkdir(rocks->path, 0700) == 0)
-        (void)!chmod(rocks->path, 0700); /* whatever the umask; if it cannot be used, the next line says so */
-    if (mode == CM_ROCKSDB_SECONDARY && !rocks->secondary) {
-        int result = cm_private_dir_make(&rocks->secondary);
-        if (result < 0)
-            return result;
-    }
     char *error = NULL;
-    switch (mode) {
+    switch (rocks->mode) {
     case CM_ROCKSDB_CREATE:
     case CM_ROCKSDB_WRITE:
         rocks->db =
             rocksdb_open_column_families(options[0], rocks->path, CM_CF_COUNT, cf_names, options, rocks->cf, &error);
         break;
     case CM_ROCKSDB_SECONDARY:
-        rocks->db = rocksdb_open_as_secondary_column_families(options[0], rocks->path, rocks->secondary, CM_CF_COUNT,
+        rocks->db = rocksdb_open_as_secondary_column_families(options[0], rocks->path, private_dir, CM_CF_COUNT,
                                                               cf_names, options, rocks->cf, &error);
         break;
     case CM_ROCKSDB_STATIC:
@@ -211,6 +210,28 @@ int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode)
     if (error)
         rocks->db = NULL;
     return cm_rocksdb_check(rocks, "opening", error);
+}
+
+int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode)
+{
+    rocks->mode = mode;
+    if (mode == CM_ROCKSDB_CREATE && mkdir(rocks->path, 0700) == 0)
+        (void)!chmod(rocks->path, 0700); /* whatever the umask; if it cannot be used, the next lines say so */
+    char *private_dir cm_cleanup(cm_cleanup_free) = NULL;
+    int result = cm_private_dir_make(&private_dir);
+    if (result < 0)
+        return result;
+    result = open_database(rocks, private_dir);
+    cm_private_dir_remove(private_dir);
+    return result;
+}
+
+void cm_rocksdb_settle(cm_rocksdb *rocks)
+{
+    char *error = NULL;
+    for (int i = 0; i < CM_CF_COUNT && !error; i++)
+        rocksdb_flush_cf(rocks->db, rocks->flush, rocks->cf[i], &error);
+    rocksdb_free(error); /* it is all in the log anyway */
 }
 
 void cm_rocksdb_close(cm_rocksdb *rocks)
@@ -239,9 +260,6 @@ void cm_rocksdb_clear(cm_rocksdb *rocks)
         rocksdb_writeoptions_destroy(rocks->write_unlogged);
         rocksdb_flushoptions_destroy(rocks->flush);
     }
-    if (rocks->secondary)
-        cm_private_dir_remove(rocks->secondary);
-    free(rocks->secondary);
     free(rocks->path);
     free(rocks->store);
     *rocks = (cm_rocksdb){0};

@@ -21,13 +21,12 @@ enum cm_rocksdb_mode {
     CM_ROCKSDB_CREATE,    /* write; make what is missing */
     CM_ROCKSDB_WRITE,     /* the one writer */
     CM_ROCKSDB_SECONDARY, /* beside a writer or alone; writes nothing in the directory */
-    CM_ROCKSDB_STATIC,    /* the state at the time of opening, without writing: when the disk is full */
+    CM_ROCKSDB_STATIC, /* the state at the time of opening, without writing: when the disk is full or the log damaged */
 };
 
 typedef struct cm_rocksdb {
-    char *store;     /* the store's directory, for sentences */
-    char *path;      /* the database's */
-    char *secondary; /* the directory of private files of a secondary; else NULL */
+    char *store; /* the store's directory, for sentences */
+    char *path;  /* the database's */
     rocksdb_options_t *options[CM_CF_COUNT];
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *read_once; /* the second leaves no blocks in the cache */
@@ -36,6 +35,7 @@ typedef struct cm_rocksdb {
     rocksdb_writeoptions_t *write_unlogged;  /* durable with the next flush */
     rocksdb_flushoptions_t *flush;
     rocksdb_t *db; /* NULL: closed */
+    enum cm_rocksdb_mode mode;
     rocksdb_column_family_handle_t *cf[CM_CF_COUNT];
 } cm_rocksdb;
 
@@ -44,6 +44,8 @@ CM_MUST_USE int cm_rocksdb_init(cm_rocksdb *rocks, const char *store);
 void cm_rocksdb_clear(cm_rocksdb *rocks); /* closes first */
 CM_MUST_USE int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode);
 void cm_rocksdb_close(cm_rocksdb *rocks);
+/* Before closing a database that takes writes: leaves nothing in the log, which readers would have to replay. */
+void cm_rocksdb_settle(cm_rocksdb *rocks);
 
 /* Takes ownership of RocksDB's error string and returns its -errno with a sentence. NULL: 0. */
 CM_MUST_USE int cm_rocksdb_check(const cm_rocksdb *rocks, const char *doing, char *error);

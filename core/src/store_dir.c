@@ -10,12 +10,15 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static const char seal_name[] = "CHIPMINK";
 static const char seal_new_name[] = "CHIPMINK.new";
 static const char seal_format[] = "chipmink store %llu\n";
 static const char lock_name[] = "writer.lock";
+
+enum { PRIVATE_DIR_ROOM = 1 << 20 };
 
 static void cleanup_close(int *fd)
 {
@@ -268,12 +271,16 @@ void cm_writer_lock_sign(int fd)
 
 int cm_private_dir_make(char **out)
 {
-    const char *parents[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
+    const char *parents[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp", "/dev/shm"};
+    errno = ENOSPC;
     for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
         if (!parents[i] || parents[i][0] != '/')
             continue;
+        struct statvfs fs; /* RocksDB's assertions do not survive a full disk, see rocksdb_handle.c */
+        if (statvfs(parents[i], &fs) < 0 || fs.f_bavail < PRIVATE_DIR_ROOM / fs.f_frsize)
+            continue;
         char *path cm_cleanup(cm_cleanup_free) = NULL;
-        if (asprintf(&path, "%s/chipmink-reader-XXXXXX", parents[i]) < 0) {
+        if (asprintf(&path, "%s/chipmink-XXXXXX", parents[i]) < 0) {
             path = NULL;
             return cm_fail(ENOMEM, "out of memory");
         }
@@ -283,7 +290,8 @@ int cm_private_dir_make(char **out)
             return 0;
         }
     }
-    return fail_errno("make a directory of files private to this reader in", "/tmp (set XDG_RUNTIME_DIR)");
+    return fail_errno("make a private directory in",
+                      "/tmp (free some space there, or set XDG_RUNTIME_DIR)");
 }
 
 void cm_private_dir_remove(const char *path)
