@@ -72,7 +72,7 @@ class Stats(Mapping[str, Any]):
         Bytes newly written to the store for this checkpoint.
     pods, pods_new : int
         Pods that the checkpoint consists of, and how many of them were not in the store before.
-    seconds : Mapping[str, float]
+    seconds : dict[str, float]
         By phase: ``walk`` (taking the namespace apart) and ``write`` (until it was durable).
     """
 
@@ -80,7 +80,7 @@ class Stats(Mapping[str, Any]):
     bytes_written: int
     pods: int
     pods_new: int
-    seconds: Mapping[str, float]
+    seconds: dict[str, float]
 
     def __getitem__(self, key: str) -> Any:
         """Look an attribute up by name."""
@@ -154,7 +154,7 @@ class Checkpoint:
         self.code = core.code
         self.unsaved: Mapping[str, str] = MappingProxyType(core.unsaved)
         *counts, walk, write = core.stats
-        seconds = MappingProxyType({"walk": walk / 1e9, "write": write / 1e9})
+        seconds = {"walk": walk / 1e9, "write": write / 1e9}
         self.stats = Stats(*counts, seconds)
 
     @property

@@ -52,6 +52,9 @@ _SMALL = frozenset(
 )
 _NUMBERS = frozenset({decimal.Decimal, fractions.Fraction})
 
+# A class's name, whatever its metaclass makes of the attribute.
+_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
+
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
@@ -86,7 +89,7 @@ def _type_name(cls: type) -> str:
         module, name = cls.__module__, cls.__qualname__
         text = name if module == "builtins" else f"{module}.{name}"
     except Exception:
-        text = type.__dict__["__name__"].__get__(cls)
+        text = _NAME(cls)
     return _clean(str(text))
 
 
@@ -112,13 +115,13 @@ def _preview(value: Any, depth: int = _DEPTH) -> str:
         return _cut(str(value), _TEXT)
     if cls in _CONTAINERS and depth > 0:
         return _CONTAINERS[cls](value, depth - 1)
-    if cls in (types.FunctionType, types.BuiltinFunctionType) or isinstance(value, type):
+    if cls in (types.FunctionType, types.BuiltinFunctionType) or issubclass(cls, type):
         return f"<{value.__name__}>"
     if cls is types.ModuleType:
         return f"<module {value.__name__}>"
-    if cls.__module__ == "numpy" and getattr(value, "shape", None) == ():
+    if _type_name(cls).startswith("numpy.") and getattr(value, "shape", None) == ():
         return repr(value.item())
-    return f"<{cls.__name__}>"
+    return f"<{_NAME(cls)}>"
 
 
 def _elements(values: Iterable[Any], length: int, depth: int) -> str:
@@ -324,11 +327,11 @@ def _describer(cls: type) -> Callable[[Any], str]:
     name = _type_name(cls)
     if name in _BY_NAME:
         return _BY_NAME[name]
-    if name.startswith("pandas.core.indexes."):
+    if name.startswith("pandas.") and name.endswith("Index"):
         return _describe_index
     if name.startswith(("scipy.sparse._", "pandas.core.arrays.")):
         return _describe_shaped
-    if cls.__module__ == "numpy":
+    if name.startswith("numpy."):
         return _describe_numpy_scalar
     return _describe_instance
 
