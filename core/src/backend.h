@@ -16,6 +16,8 @@
 typedef struct cm_backend cm_backend;
 typedef struct cm_backend_txn cm_backend_txn;
 
+struct cm_content; /* store.h */
+
 typedef struct cm_record {
     cm_id id;
     cm_object_info info; /* info.stored == size */
@@ -50,6 +52,8 @@ typedef struct cm_backend_ops {
      * both free the txn, whatever they return. */
     int (*begin)(cm_backend *backend, cm_backend_txn **txn);
     int (*put)(cm_backend_txn *txn, const cm_record *records, size_t count);
+    /* May be NULL. A backend that encodes records itself takes contents instead; fills in their stored sizes. */
+    int (*put_contents)(cm_backend_txn *txn, struct cm_content *const *contents, size_t count);
     int (*commit)(cm_backend_txn *txn, const cm_ref_update *refs, size_t count);
     void (*abort)(cm_backend_txn *txn);
     /* Replaces `value`. -ENOENT: no such ref. */

@@ -106,11 +106,12 @@ bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored)
     return added;
 }
 
-void cm_known_clear(cm_known *known)
+void cm_known_merge(cm_known *known, const cm_known *from)
 {
-    for (size_t i = 0; i < SHARDS; i++) {
-        pthread_mutex_lock(&known->shards[i].lock);
-        empty(&known->shards[i]);
-        pthread_mutex_unlock(&known->shards[i].lock);
-    }
+    for (size_t i = 0; i < SHARDS; i++)
+        for (size_t k = 0; k < from->shards[i].capacity; k++) {
+            const slot *one = &from->shards[i].slots[k];
+            if (one->stored_plus_one)
+                cm_known_add(known, &one->id, one->stored_plus_one - 1);
+        }
 }

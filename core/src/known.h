@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * known.h - ids known to be in the store, with their stored sizes: the hot part of the thesaurus in memory, so that an
- * unchanged pod costs no look-up in the backend. Bounded; any thread.
+ * unchanged pod costs no look-up in the backend. Bounded; any thread. Only what was committed may be in a store's set: what a
+ * transaction has put lives in a set of its own, merged when it was committed.
  */
 #ifndef CM_KNOWN_H
 #define CM_KNOWN_H
@@ -16,7 +17,7 @@ void cm_known_free(cm_known *known);
 bool cm_known_find(cm_known *known, const cm_id *id, uint64_t *stored);
 /* True if the id was not known before: the caller is the one who adds it. `stored` may be corrected by a second add. */
 bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored);
-/* After a failed or cancelled save, whose puts were never committed. */
-void cm_known_clear(cm_known *known);
+/* Adds all of `from`, which no other thread may use meanwhile. */
+void cm_known_merge(cm_known *known, const cm_known *from);
 
 #endif

@@ -102,34 +102,46 @@ static int put_some(cm_store *store, cm_backend_txn *txn, cm_content *const *con
     return result;
 }
 
-int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_content *contents, size_t count)
+static int put_unknown(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content **unknown, size_t count)
+{
+    int result = 0;
+    if (store->backend->ops->put_contents) {
+        result = store->backend->ops->put_contents(txn, unknown, count);
+    } else {
+        for (size_t i = 0; i < count && !result; i += ENCODE_AT_ONCE)
+            result = put_some(store, txn, unknown + i, count - i < ENCODE_AT_ONCE ? count - i : ENCODE_AT_ONCE);
+    }
+    for (size_t i = 0; i < count && !result; i++)
+        cm_known_add(pending, &unknown[i]->id, unknown[i]->stored);
+    return result;
+}
+
+int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *contents, size_t count)
 {
     cm_cleanup(cm_cleanup_free) cm_id *ids = calloc(count, sizeof *ids);
-    cm_cleanup(cm_cleanup_free) cm_object_info *infos = malloc(count * sizeof *infos);
-    if (!ids || !infos)
+    cm_cleanup(cm_cleanup_free) cm_object_info *infos = calloc(count, sizeof *infos);
+    cm_cleanup(cm_cleanup_free) cm_content **unknown = calloc(count, sizeof *unknown);
+    if (!ids || !infos || !unknown)
         return cm_fail(ENOMEM, "out of memory");
     for (size_t i = 0; i < count; i++)
         ids[i] = contents[i].id;
     int result = store->backend->ops->find(store->backend, ids, count, infos);
-    cm_content *unknown[ENCODE_AT_ONCE] = {NULL};
-    size_t waiting = 0;
-    for (size_t i = 0; i < count && !result; i++) {
+    if (result)
+        return result;
+    size_t unknown_count = 0;
+    for (size_t i = 0; i < count; i++) {
         contents[i].stored = infos[i].stored;
-        contents[i].fresh = infos[i].kind == 0 && cm_known_add(store->known, &ids[i], 0);
-        if (infos[i].kind)
+        contents[i].fresh = false;
+        if (infos[i].kind) {
             cm_known_add(store->known, &ids[i], infos[i].stored);
-        else if (!contents[i].fresh) /* another worker is putting it, or did */
-            (void)cm_known_find(store->known, &ids[i], &contents[i].stored);
-        if (contents[i].fresh)
-            unknown[waiting++] = &contents[i];
-        if (waiting == ENCODE_AT_ONCE || (i + 1 == count && waiting)) {
-            result = put_some(store, txn, unknown, waiting);
-            for (size_t k = 0; k < waiting; k++)
-                cm_known_add(store->known, &unknown[k]->id, unknown[k]->stored);
-            waiting = 0;
+        } else if (cm_known_add(pending, &ids[i], 0)) {
+            contents[i].fresh = true;
+            unknown[unknown_count++] = &contents[i];
+        } else { /* another worker is putting it, or did */
+            (void)cm_known_find(pending, &ids[i], &contents[i].stored);
         }
     }
-    return result;
+    return put_unknown(store, txn, pending, unknown, unknown_count);
 }
 
 /* ---- listing ----------------------------------------------------------------------------------------------------- */

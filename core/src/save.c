@@ -49,8 +49,9 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **out)
     save->store = cm_store_ref(store);
     save->session = strdup(session);
     save->head = calloc(1, sizeof *save->head);
+    save->pending = cm_known_new();
     save->begin_ns = now_ns();
-    result = save->session && save->head ? open_parent(save) : cm_fail(ENOMEM, "out of memory");
+    result = save->session && save->head && save->pending ? open_parent(save) : cm_fail(ENOMEM, "out of memory");
     if (!result)
         result = store->backend->ops->begin(store->backend, &save->txn);
     if (result) {
@@ -180,8 +181,9 @@ void cm_save_free(cm_save *save)
         pthread_join(save->committer, NULL);
     if (save->txn)
         save->store->backend->ops->abort(save->txn);
-    if (!save->checkpoint)
-        cm_known_clear(save->store->known); /* what it put was not committed */
+    if (save->checkpoint)
+        cm_known_merge(save->store->known, save->pending);
+    cm_known_free(save->pending);
     for (uint32_t i = 0; i < save->pod_count; i++)
         cm_pod_destroy(save->pods[i]);
     for (size_t i = 0; i < save->variable_count; i++) {

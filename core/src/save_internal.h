@@ -88,6 +88,7 @@ struct cm_save {
     cm_checkpoint *parent; /* NULL: none */
     struct cm_head *head;  /* the session's head as it was at the start */
     cm_backend_txn *txn;
+    cm_known *pending; /* what the txn has put */
     int64_t begin_ns, commit_ns;
 
     cm_pod **pods; /* by sequence */

@@ -56,7 +56,7 @@ static int flush(batch *b)
     cm_save *save = b->save;
     for (size_t i = 0; i < b->count; i++)
         b->contents[i].data = b->data.data + b->offsets[i];
-    int result = b->count ? cm_contents_put(save->store, save->txn, b->contents, b->count) : 0;
+    int result = b->count ? cm_contents_put(save->store, save->txn, save->pending, b->contents, b->count) : 0;
     for (size_t i = 0; i < b->count && !result; i++) {
         const cm_content *content = &b->contents[i];
         atomic_fetch_add_explicit(b->stored[i], content->stored, memory_order_relaxed);
@@ -88,7 +88,7 @@ static void keep_content(batch *b, const cm_id *id, enum cm_kind kind, size_t si
 {
     uint64_t known;
     size_t offset = b->data.size - size;
-    if (cm_known_find(b->save->store->known, id, &known)) {
+    if (cm_known_find(b->save->store->known, id, &known) || cm_known_find(b->save->pending, id, &known)) {
         b->data.size = offset;
         atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
         return;
@@ -118,7 +118,7 @@ int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *conten
     cm_content one = {.kind = (uint8_t)kind, .data = content->data, .size = content->size};
     int result = cm_id_of(content->data, content->size, &one.id);
     if (!result)
-        result = cm_contents_put(save->store, save->txn, &one, 1);
+        result = cm_contents_put(save->store, save->txn, save->pending, &one, 1);
     if (!result && one.fresh)
         atomic_fetch_add_explicit(&save->bytes_written, one.stored, memory_order_relaxed);
     *id = one.id;

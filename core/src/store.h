@@ -42,9 +42,10 @@ typedef struct cm_content {
 
 /*
  * [blocks] Puts what the store does not have yet, all in one go: one look-up for all, then compression and writing of the
- * unknown ones. Any thread; several at once on one txn.
+ * unknown ones. `pending`: what the txn has put so far. Any thread; several at once on one txn.
  */
-CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_content *contents, size_t count);
+CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *contents,
+                                size_t count);
 
 /* The verified content of an object of the given kind (0: any) replaces `content`. */
 CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content);
