@@ -186,6 +186,7 @@ int cm_daemon_run(const cm_daemon_options *options)
     running self = {.options = options, .ready = options->ready};
     cm_mounted mounted = {.uid = geteuid(),
                           .gid = getegid(),
+                          .lock = PTHREAD_MUTEX_INITIALIZER,
                           .ready = on_ready,
                           .first_request = raise_readahead,
                           .trouble = log_line,
@@ -205,6 +206,7 @@ int cm_daemon_run(const cm_daemon_options *options)
     } else {
         cm_view_on_trouble(mounted.view, log_line, &self);
         code = serve(&self, &mounted);
+        cm_ops_close_all(&mounted);
         pthread_key_delete(mounted.buffers);
     }
     cm_view_free(mounted.view);

@@ -197,47 +197,85 @@ static void op_statfs(fuse_req_t request, fuse_ino_t node)
     fuse_reply_statfs(request, &disk);
 }
 
-/* ---- directories ------------------------------------------------------------------------------------------------- */
+/* ---- open files and directories ------------------------------------------------------------------------------------ */
 
-/* An open directory. The kernel serialises what it asks of one. */
-typedef struct directory {
-    cm_listing *listing;
-    bool used; /* a rewind shows what is there now */
-} directory;
+struct cm_handle {
+    cm_handle *next, **at; /* in the list: what points to it */
+    cm_content *content;   /* of a file */
+    cm_listing *listing;   /* of a directory; the kernel serialises what it asks of one */
+    bool used;             /* a rewind shows what is there then */
+};
 
-static directory *directory_of(const struct fuse_file_info *file)
+static cm_handle *handle_of(const struct fuse_file_info *file)
 {
-    return (directory *)(uintptr_t)file->fh;
+    return (cm_handle *)(uintptr_t)file->fh;
 }
+
+static void close_handle(cm_mounted *mounted, cm_handle *handle)
+{
+    pthread_mutex_lock(&mounted->lock);
+    *handle->at = handle->next;
+    if (handle->next != NULL)
+        handle->next->at = handle->at;
+    pthread_mutex_unlock(&mounted->lock);
+    cm_content_close(handle->content);
+    cm_listing_close(handle->listing);
+    free(handle);
+}
+
+/* Takes over what `what` holds and replies that it is open. */
+static void reply_handle(fuse_req_t request, struct fuse_file_info *file, cm_handle what)
+{
+    cm_mounted *mounted = mounted_of(request);
+    cm_handle *handle = malloc(sizeof *handle);
+
+    if (handle == NULL) {
+        cm_content_close(what.content);
+        cm_listing_close(what.listing);
+        fuse_reply_err(request, ENOMEM);
+        return;
+    }
+    *handle = what;
+    pthread_mutex_lock(&mounted->lock);
+    handle->next = mounted->handles;
+    handle->at = &mounted->handles;
+    if (handle->next != NULL)
+        handle->next->at = &handle->next;
+    mounted->handles = handle;
+    pthread_mutex_unlock(&mounted->lock);
+    file->fh = (uintptr_t)handle;
+    if (fuse_reply_open(request, file) != 0) /* interrupted: there will be no release */
+        close_handle(mounted, handle);
+}
+
+static void op_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
+{
+    (void)node;
+    close_handle(mounted_of(request), handle_of(file));
+    fuse_reply_err(request, 0);
+}
+
+void cm_ops_close_all(cm_mounted *mounted)
+{
+    while (mounted->handles != NULL)
+        close_handle(mounted, mounted->handles);
+}
+
+/* ---- directories ------------------------------------------------------------------------------------------------- */
 
 static void op_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
     cm_mounted *mounted = mounted_of(request);
-    directory *opened = calloc(1, sizeof *opened);
-    int result = opened == NULL ? -ENOMEM : cm_listing_open(mounted->view, node, &opened->listing);
+    cm_listing *listing = NULL;
 
     note_first_request(mounted);
+    int result = cm_listing_open(mounted->view, node, &listing);
     if (result < 0) {
-        free(opened);
         reply_failure(request, node, result);
         return;
     }
-    file->fh = (uintptr_t)opened;
     file->keep_cache = file->cache_readdir = !cm_view_moves(node);
-    if (fuse_reply_open(request, file) != 0) { /* interrupted: there will be no release */
-        cm_listing_close(opened->listing);
-        free(opened);
-    }
-}
-
-static void op_releasedir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
-{
-    directory *opened = directory_of(file);
-
-    (void)node;
-    cm_listing_close(opened->listing);
-    free(opened);
-    fuse_reply_err(request, 0);
+    reply_handle(request, file, (cm_handle){.listing = listing});
 }
 
 /*
@@ -265,7 +303,7 @@ static void read_directory(fuse_req_t request, fuse_ino_t node, size_t size, off
                            bool plus)
 {
     cm_mounted *mounted = mounted_of(request);
-    directory *opened = directory_of(file);
+    cm_handle *opened = handle_of(file);
     size_t used = 0;
     int result = 0;
 
@@ -311,11 +349,6 @@ static void op_readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-static cm_content *content_of(const struct fuse_file_info *file)
-{
-    return (cm_content *)(uintptr_t)file->fh;
-}
-
 static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
     cm_content *content = NULL;
@@ -329,18 +362,9 @@ static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *
         reply_failure(request, node, result);
         return;
     }
-    file->fh = (uintptr_t)content;
     file->direct_io = cm_view_moves(node);
     file->keep_cache = !file->direct_io;
-    if (fuse_reply_open(request, file) != 0)
-        cm_content_close(content);
-}
-
-static void op_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
-{
-    (void)node;
-    cm_content_close(content_of(file));
-    fuse_reply_err(request, 0);
+    reply_handle(request, file, (cm_handle){.content = content});
 }
 
 /* The calling thread's, made at its first read and freed with the thread. */
@@ -363,7 +387,8 @@ static void op_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
 
     if (size > CM_READ_MAX)
         size = CM_READ_MAX;
-    int result = buffer != NULL ? cm_content_read(content_of(file), (uint64_t)offset, buffer, size, &done) : -ENOMEM;
+    int result =
+        buffer != NULL ? cm_content_read(handle_of(file)->content, (uint64_t)offset, buffer, size, &done) : -ENOMEM;
     if (result < 0)
         reply_failure(request, node, result);
     else
@@ -381,7 +406,7 @@ const struct fuse_lowlevel_ops cm_ops = {
     .opendir = op_opendir,
     .readdir = op_readdir,
     .readdirplus = op_readdirplus,
-    .releasedir = op_releasedir,
+    .releasedir = op_release,
     .open = op_open,
     .read = op_read,
     .release = op_release,

@@ -9,12 +9,16 @@
 
 #include "view.h"
 
+typedef struct cm_handle cm_handle; /* an open file or directory */
+
 /* A session's user data. Filled by the daemon, which keeps it until the session is destroyed. */
 typedef struct cm_mounted {
     cm_view *view;
     uid_t uid; /* whose the files are */
     gid_t gid;
     pthread_key_t buffers; /* a read buffer for each thread: CM_READ_MAX bytes */
+    pthread_mutex_t lock;  /* of the list of handles */
+    cm_handle *handles;    /* all that are open: the kernel does not always say that it closes them */
     int started;           /* set, atomically, with the first request after the start */
     /* The kernel has accepted the mount: it can be used. */
     void (*ready)(void *arg);
@@ -28,5 +32,8 @@ typedef struct cm_mounted {
 enum { CM_READ_MAX = 1 << 20 }; /* bytes of a read request */
 
 extern const struct fuse_lowlevel_ops cm_ops;
+
+/* Once the session is destroyed: closes what was open then. */
+void cm_ops_close_all(cm_mounted *mounted);
 
 #endif

@@ -374,6 +374,31 @@ def test_reading_while_saving(store: chipmink.Store, mounted: Mount) -> None:
     assert pickle.loads(last.read_bytes()) == random.Random(12).randbytes(1_000_000)
 
 
+def test_many_at_once(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+    """Whatever is read and saved side by side: a checkpoint's bytes are always the same."""
+    session = history[0].store.session("analysis")
+    command = f"cd '{mounted.session()}/log/000002' && tar --sort=name -chf - . | sha256sum"
+    walks = [
+        subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(8)
+    ]
+    finds = [
+        subprocess.Popen(
+            ["find", "-L", mounted.point, "-type", "f", "-size", "+1k"], stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for number in range(4, 14):
+        session.save({"x": number, "big": random.Random(number).randbytes(500_000)})
+    sums = {walk.communicate(timeout=120)[0] for walk in walks}
+    assert len(sums) == 1
+    assert len(sums.pop().split()[0]) == 64
+    for find in finds:
+        assert b"big.pkl" in find.communicate(timeout=120)[0]
+        assert find.returncode == 0
+    assert wait_until((mounted.session() / "log/000013").exists)
+
+
 # ---- the daemon
 
 
