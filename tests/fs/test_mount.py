@@ -374,9 +374,11 @@ def test_reading_while_saving(store: chipmink.Store, mounted: Mount) -> None:
     assert pickle.loads(last.read_bytes()) == random.Random(12).randbytes(1_000_000)
 
 
-def test_many_at_once(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
+def test_many_at_once(
+    store: chipmink.Store, history: list[chipmink.Checkpoint], mounted: Mount
+) -> None:
     """Whatever is read and saved side by side: a checkpoint's bytes are always the same."""
-    session = history[0].store.session("analysis")
+    session = store.session("analysis")
     command = f"cd '{mounted.session()}/log/000002' && tar --sort=name -chf - . | sha256sum"
     walks = [
         subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
