@@ -252,11 +252,15 @@ class Session:
 
     def log(self) -> list[Checkpoint]:
         """List the checkpoints of all branches, newest first."""
-        last = self._state()[0]
+        try:
+            reader = self.store._reader()
+            last, _, _ = reader.session(self.name)
+        except (NotFound, StoreNotFound):
+            return []
         found = []
         for number in range(last, 0, -1):
             with contextlib.suppress(NotFound):
-                found.append(self._find(number))
+                found.append(self.store._checkpoint(reader.checkpoint_number(self.name, number)))
         return found
 
     def checkpoint(self, at: Revision = None) -> Checkpoint:

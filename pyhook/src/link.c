@@ -10,9 +10,6 @@ typedef struct {
     PyObject_HEAD cm_link *link; /* never NULL */
 } Link;
 
-/* Streams up to this size are read in one piece; larger ones through a Reader, so that they never lie in memory whole. */
-static const uint64_t whole_stream_max = 64 << 20;
-
 /* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
 static const size_t huge_page_min = 4 << 20;
 
@@ -272,27 +269,19 @@ PyType_Spec cm_reader_spec = {
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
+/* Through a Reader rather than in one piece: windows stay in the processor's cache, and the stream never lies in memory
+ * whole. */
 static PyObject *unpickle(PyObject *self, cm_module *module, PyObject *buffers)
 {
-    uint64_t size = cm_link_size(((Link *)self)->link);
-    bool whole = size <= whole_stream_max;
-    PyObject *source = whole ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size) : reader_new(module, self);
-    if (!source || (whole && !read_exactly(self, 0, PyBytes_AS_STRING(source), (size_t)size))) {
-        Py_XDECREF(source);
-        return NULL;
-    }
-    PyObject *args = PyTuple_Pack(1, source), *kwargs = Py_BuildValue("{sO}", "buffers", buffers);
-    Py_DECREF(source);
-    PyObject *value = NULL;
-    if (args && kwargs && whole) {
-        value = PyObject_Call(module->loads, args, kwargs);
-    } else if (args && kwargs) {
-        PyObject *unpickler = PyObject_Call(module->unpickler, args, kwargs);
-        value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
-        Py_XDECREF(unpickler);
-    }
-    Py_XDECREF(args);
+    PyObject *reader = reader_new(module, self);
+    PyObject *args = reader ? PyTuple_Pack(1, reader) : NULL;
+    PyObject *kwargs = Py_BuildValue("{sO}", "buffers", buffers);
+    PyObject *unpickler = args && kwargs ? PyObject_Call(module->unpickler, args, kwargs) : NULL;
+    PyObject *value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
+    Py_XDECREF(unpickler);
     Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(reader);
     return value;
 }
 

@@ -136,7 +136,7 @@ static int exec_module(PyObject *self)
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         if (import_from("chipmink._errors", error_class_names[i], &module->errors[i]))
             return -1;
-    if (import_from("_pickle", "loads", &module->loads) || import_from("_pickle", "Unpickler", &module->unpickler))
+    if (import_from("_pickle", "Unpickler", &module->unpickler))
         return -1;
     return PyModule_AddStringConstant(self, "__version__", CM_VERSION);
 }
@@ -150,7 +150,6 @@ static int traverse_module(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(module->reader);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_VISIT(module->errors[i]);
-    Py_VISIT(module->loads);
     Py_VISIT(module->unpickler);
     return 0;
 }
@@ -164,7 +163,6 @@ static int clear_module(PyObject *self)
     Py_CLEAR(module->reader);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_CLEAR(module->errors[i]);
-    Py_CLEAR(module->loads);
     Py_CLEAR(module->unpickler);
     return 0;
 }

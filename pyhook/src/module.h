@@ -31,7 +31,6 @@ typedef enum cm_error_class {
 typedef struct cm_module {
     PyTypeObject *store, *checkpoint, *link, *reader;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
-    PyObject *loads;     /* _pickle.loads */
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
 

@@ -237,12 +237,19 @@ static int note_damage(void *arg, const char *where, const char *what)
     return 0;
 }
 
+static void print_counted(uint64_t count, const char *what)
+{
+    printf("%llu %s%s, ", (unsigned long long)count, what, count == 1 ? "" : "s");
+}
+
 static void print_report(const cm_verify_report *r)
 {
     char text[CM_TEXT_MAX];
-    printf("%llu sessions, %llu checkpoints, %llu variables, %llu objects, %s read: ", (unsigned long long)r->sessions,
-           (unsigned long long)r->checkpoints, (unsigned long long)r->variables, (unsigned long long)r->objects,
-           cm_size_text(r->bytes, text));
+    print_counted(r->sessions, "session");
+    print_counted(r->checkpoints, "checkpoint");
+    print_counted(r->variables, "variable");
+    print_counted(r->objects, "object");
+    printf("%s read: ", cm_size_text(r->bytes, text));
     cm_colour colour = r->damaged ? CM_RED : CM_GREEN;
     printf("%s", cm_colour_on(colour));
     if (r->damaged)

@@ -189,7 +189,7 @@ static void print_row(const cm_table *table, const cell *row, const unsigned *wi
         size_t size = strlen(c->text);
         if (last && terminal > at && c->width > terminal - at)
             size = cut(c, terminal - at);
-        if (table->columns[i].right)
+        if (table->columns[i].right && (size || !last))
             printf("%*s", (int)padding, "");
         printf("%s%.*s%s", cm_colour_on(c->colour), (int)size, c->text, cm_colour_off(c->colour));
         if (!table->columns[i].right && !last)

@@ -33,7 +33,9 @@ static void add_variable_row(cm_table *table, const cm_variable *v)
     cm_table_cell(table, "%s", cm_size_text(v->size, text));
     cm_table_cell(table, "%s", cm_size_text(v->stored, text));
     cm_table_cell(table, "%llu", (unsigned long long)v->changed);
-    cm_table_cell(table, "%.*s", (int)strcspn(v->summary, "\n"), v->summary);
+    size_t first = strcspn(v->summary, "\n"); /* the first line says how much, the second what */
+    const char *second = v->summary[first] ? &v->summary[first + 1] : "";
+    cm_table_cell(table, "%.*s%s%.*s", (int)first, v->summary, *second ? "  " : "", (int)strcspn(second, "\n"), second);
     cm_table_colour(table, CM_DIM);
 }
 
