@@ -197,7 +197,9 @@ int cm_view_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
         result = variable_attributes(view, node, attributes);
         break;
     case CM_NODE_OBJECT:
-        result = cm_view_object(view, node, &id, &info);
+        result = cm_view_recall_object(view, node, &id, &info) && info.kind != 0
+                     ? 0
+                     : cm_view_object(view, node, &id, &info);
         attributes->size = result == 0 ? info.size : 0;
         attributes->stored = result == 0 ? info.stored : 0;
         break;
@@ -256,7 +258,7 @@ static int object_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX]
     char hex[CM_ID_HEX + 1];
     cm_object_info info;
     cm_id id;
-    int result = cm_view_object(view, node, &id, &info);
+    int result = cm_view_recall_object(view, node, &id, &info) ? 0 : cm_view_object(view, node, &id, &info);
 
     if (result < 0)
         return result;
@@ -276,8 +278,8 @@ int cm_view_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX])
     case CM_NODE_LINK_OBJECT:
         return object_target(view, node, target);
     case CM_NODE_PLACE:
-        if (cm_node_index(node) == CM_PLACE_HEAD || cm_node_index(node) == CM_PLACE_REF) {
-            snprintf(target, CM_TARGET_MAX, "%slog/%06llu", cm_node_index(node) == CM_PLACE_REF ? "../" : "", number);
+        if (cm_node_is_place(node, CM_PLACE_HEAD) || cm_node_is_place(node, CM_PLACE_REF)) {
+            snprintf(target, CM_TARGET_MAX, "%slog/%06llu", cm_node_is_place(node, CM_PLACE_REF) ? "../" : "", number);
             return 0;
         }
         return -EINVAL;

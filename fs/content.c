@@ -53,9 +53,9 @@ static int make_text(cm_view *view, cm_node node, part_content *part)
         if (part->text == NULL)
             return -ENOMEM;
         cm_describe_variable(variable, part->text, size + 1);
-    } else if (cm_node_index(node) == CM_PLACE_STATISTICS) {
+    } else if (cm_node_is_place(node, CM_PLACE_STATISTICS)) {
         result = cm_describe_store(view->store, &part->text);
-    } else if (cm_node_index(node) == CM_PLACE_DESCRIPTION) {
+    } else if (cm_node_is_place(node, CM_PLACE_DESCRIPTION)) {
         result = cm_part_variables_get(view, node, &variables);
         if (result == 0)
             result = cm_describe_checkpoint(variables->checkpoint, &part->text);
@@ -122,7 +122,7 @@ static int make_content(void *arg, uint64_t key, cm_cached **item)
         return -ENOMEM;
     if (cm_node_type(key) == CM_NODE_OBJECT)
         result = make_object(view, key, part);
-    else if (cm_node_type(key) == CM_NODE_PICKLE || cm_node_index(key) == CM_PLACE_NAMESPACE)
+    else if (cm_node_type(key) == CM_NODE_PICKLE || cm_node_is_place(key, CM_PLACE_NAMESPACE))
         result = make_link(view, key, part);
     else
         result = make_text(view, key, part);

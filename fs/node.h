@@ -84,6 +84,11 @@ static inline cm_node cm_node_place(enum cm_place place, uint64_t session, uint6
     return cm_node_make(CM_NODE_PLACE, session, number, place);
 }
 
+static inline bool cm_node_is_place(cm_node node, enum cm_place place)
+{
+    return node >> 61 == CM_NODE_PLACE && (node & CM_NODE_INDEX_MAX) == place;
+}
+
 /* The same checkpoint's (or session's) other place. */
 static inline cm_node cm_node_sibling(cm_node node, enum cm_place place)
 {

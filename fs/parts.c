@@ -237,6 +237,19 @@ int cm_part_ids_get(cm_view *view, cm_node node, enum cm_place which, cm_part_id
     return result;
 }
 
+typedef struct id_listing {
+    cm_view *view;
+    cm_part_ids *part;
+} id_listing;
+
+static int collect_object(void *arg, const cm_id *id, const cm_object_info *info)
+{
+    id_listing *listing = arg;
+
+    cm_view_remember_object(listing->view, id, info);
+    return collect_id(listing->part, id, info);
+}
+
 int cm_part_ids_make(cm_view *view, uint8_t first, cm_part_ids **result)
 {
     cm_id prefix = {{first}};
@@ -245,7 +258,8 @@ int cm_part_ids_make(cm_view *view, uint8_t first, cm_part_ids **result)
     *result = NULL;
     if (part == NULL)
         return -ENOMEM;
-    int error = cm_object_list(view->store, &prefix, 8, collect_id, part);
+    id_listing listing = {view, part};
+    int error = cm_object_list(view->store, &prefix, 8, collect_object, &listing);
     finish_ids(part);
     if (error < 0) {
         cm_cached_unref(&part->item);

@@ -25,7 +25,7 @@ static inline void cm_cleanup_memory(void *memory)
     free(*(void **)memory);
 }
 
-enum { CM_VIEW_SIZES = 4096 };
+enum { CM_VIEW_SIZES = 4096, CM_VIEW_OBJECTS = 16384 };
 
 struct cm_view {
     cm_store *store;
@@ -36,9 +36,13 @@ struct cm_view {
     struct {
         cm_node node;
         uint64_t size;
-    } sizes[CM_VIEW_SIZES];       /* of generated files whose content had to be made to know it; a slot each, by hash */
-    pthread_mutex_t refresh_lock; /* held while the store catches up */
-    int64_t refreshed;            /* when it last did, CLOCK_MONOTONIC ns */
+    } sizes[CM_VIEW_SIZES]; /* of generated files whose content had to be made to know it; a slot each, by hash */
+    struct {
+        cm_id id;
+        cm_object_info info;
+    } objects[CM_VIEW_OBJECTS];      /* listed lately; a slot each, by the first bits of the id */
+    pthread_mutex_t refresh_lock;    /* held while the store catches up */
+    int64_t refreshed;               /* when it last did, CLOCK_MONOTONIC ns */
     pthread_mutex_t statistics_lock; /* held while stats.json is made */
     cm_cached *statistics;
     int64_t statistics_due; /* when it is old */
@@ -62,6 +66,13 @@ int cm_view_session(cm_view *view, cm_node node, cm_session_info *info);
 /* Sizes once made are remembered, a few thousand of them. */
 bool cm_view_known_size(cm_view *view, cm_node node, uint64_t *size);
 void cm_view_remember_size(cm_view *view, cm_node node, uint64_t size);
+
+/*
+ * Objects that were listed are remembered for a while, some thousands of them: `ls -l` asks for each right after. info->kind is 0 where
+ * nothing but the id is known. Contents are never read by this, but from what cm_view_object finds.
+ */
+void cm_view_remember_object(cm_view *view, const cm_id *id, const cm_object_info *info);
+bool cm_view_recall_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info);
 
 typedef struct cm_part_checkpoint {
     cm_cached item;

@@ -155,3 +155,32 @@ void cm_view_remember_size(cm_view *view, cm_node node, uint64_t size)
     view->sizes[slot].size = size;
     pthread_mutex_unlock(&view->lock);
 }
+
+static size_t object_slot(const cm_id *id)
+{
+    return (size_t)(cm_node_id_bits(id) >> 1) % CM_VIEW_OBJECTS;
+}
+
+void cm_view_remember_object(cm_view *view, const cm_id *id, const cm_object_info *info)
+{
+    size_t slot = object_slot(id);
+
+    pthread_mutex_lock(&view->lock);
+    view->objects[slot].id = *id;
+    view->objects[slot].info = info != NULL ? *info : (cm_object_info){.kind = 0};
+    pthread_mutex_unlock(&view->lock);
+}
+
+bool cm_view_recall_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info)
+{
+    unsigned bits;
+    cm_id prefix = cm_node_id_prefix(node, &bits);
+    size_t slot = object_slot(&prefix);
+
+    pthread_mutex_lock(&view->lock);
+    *id = view->objects[slot].id;
+    *info = view->objects[slot].info;
+    pthread_mutex_unlock(&view->lock);
+    unsigned shift = CM_NODE_ID_BITS - bits;
+    return cm_node_id_bits(id) >> shift == cm_node_id_bits(&prefix) >> shift;
+}

@@ -12,7 +12,7 @@
 #include "fs_suites.h"
 #include "view.h"
 
-enum { BIG = 300000 };
+enum { BIG = 300000, FILLERS = 40 };
 
 static char store_path[64];
 static uint8_t big[BIG];
@@ -37,6 +37,17 @@ static void save_value(cm_save *save, const char *name, const char *value)
     }
     ck_assert_int_eq(cm_save_pod_finish(save, pod, CM_INDEX_ROOT), 0);
     ck_assert_int_eq(cm_save_variable_end(save, pod, CM_INDEX_ROOT, "str", "a summary"), 0);
+}
+
+/* So many that the index of one is the number of each fixed place. */
+static void save_fillers(cm_save *save)
+{
+    char name[16];
+
+    for (int i = 0; i < FILLERS; i++) {
+        snprintf(name, sizeof name, "filler%02d", i);
+        save_value(save, name, name);
+    }
 }
 
 static void commit(cm_save *save, const char *message, const char *code)
@@ -81,6 +92,7 @@ static void set_up(void)
     save_value(save, "changes", "before");
     save_value(save, "goes", "soon");
     save_value(save, "big", NULL);
+    save_fillers(save);
     commit(save, "first", NULL);
     save = begin("work");
     save_value(save, "stays", "the same");
@@ -88,6 +100,7 @@ static void set_up(void)
     save_value(save, "new/er", "added");
     save_value(save, "big", NULL);
     save_value(save, long_name(), "long");
+    save_fillers(save);
     ck_assert_int_eq(cm_save_unsaved(save, "lock", "cannot pickle '_thread.lock' object"), 0);
     commit(save, "second", "changes = 'after'\n");
     ck_assert_int_eq(cm_ref_set(writer, "work", CM_REF_TAG, "v1.0", 1), 0);
@@ -231,8 +244,29 @@ START_TEST(listed_is_found)
 
     walk(root, &seen, 0);
     ck_assert_uint_ge(seen.directory_count, 256 + 15);
-    ck_assert_uint_gt(seen.files, 20);
-    ck_assert_uint_gt(seen.links, 10);
+    ck_assert_uint_gt(seen.files, 4 * FILLERS);
+    ck_assert_uint_gt(seen.links, 2 * FILLERS);
+}
+END_TEST
+
+START_TEST(each_has_its_own_content)
+{
+    char path[100];
+    size_t size;
+
+    for (int i = 0; i < FILLERS; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "filler%02d", i);
+        snprintf(path, sizeof path, "sessions/work/log/000002/vars/%s.pkl", value);
+        char *pickle = read_all(find(path), &size);
+        ck_assert_ptr_nonnull(memmem(pickle, size, value, strlen(value)));
+        free(pickle);
+        snprintf(path, sizeof path, "sessions/work/log/000002/info/%s.txt", value);
+        char *text = read_all(find(path), &size);
+        ck_assert_int_eq(strncmp(text, "name:    filler", 15), 0);
+        ck_assert_ptr_nonnull(strstr(text, value));
+        free(text);
+    }
 }
 END_TEST
 
@@ -380,6 +414,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, listed_is_found);
+    tcase_add_test(tests, each_has_its_own_content);
     tcase_add_test(tests, not_there);
     tcase_add_test(tests, links_lead_where_they_should);
     tcase_add_test(tests, pickles_are_plain);
