@@ -33,7 +33,7 @@ static int check_process(const cm_rocksdb_backend *store)
         return 0;
     return cm_fail(EPERM,
                    "store %s was opened by process %ld before it forked this one (%ld), and cannot be used here; "
-                   "open it again after the fork",
+                   "open it again there for reading, or start a new process",
                    store->rocks.store, (long)store->pid, (long)getpid());
 }
 

@@ -134,7 +134,7 @@ int cm_map_parts(const void *content, size_t size, int (*visit)(void *arg, const
                  void *arg)
 {
     node_reader node;
-    cm_map_entry entry;
+    cm_map_entry entry = {0};
     int result = open_node(content, size, &node);
     if (result)
         return result;
@@ -171,7 +171,7 @@ static int walk_node(cm_store *store, const cm_id *id, int level, cm_map_visitor
         return result;
     if (level >= 0 && node.level != (unsigned)level)
         return cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node.level, level);
-    cm_map_entry entry;
+    cm_map_entry entry = {0};
     while ((result = next_entry(&node, &entry)) > 0) {
         if (node.level == 0) {
             result = visit(arg, &entry);
@@ -204,7 +204,7 @@ int cm_map_find(cm_store *store, const cm_id *root, const void *key, size_t size
             return result;
         if (level >= 0 && node.level != (unsigned)level)
             return cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node.level, level);
-        cm_map_entry entry;
+        cm_map_entry entry = {0};
         bool descend = false;
         while ((result = next_entry(&node, &entry)) > 0) {
             int order = compare(entry.key, entry.key_size, key, size);

@@ -5,8 +5,11 @@
 #include "error.h"
 #include "store_dir.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 enum {
     CACHE_BYTES = 64 << 20,
@@ -212,13 +215,33 @@ static int open_database(cm_rocksdb *rocks, const char *private_dir)
     return cm_rocksdb_check(rocks, "opening", error);
 }
 
+/*
+ * RocksDB's thread pools are globals of the process. A child made by fork inherits them without their threads, and
+ * would wait for a flush for ever: it can read, which needs no threads, but not write. Hence this one variable.
+ */
+static int check_threads(const cm_rocksdb *rocks)
+{
+    static _Atomic pid_t first_user;
+    pid_t user = 0, self = getpid();
+    bool reads = rocks->mode == CM_ROCKSDB_SECONDARY || rocks->mode == CM_ROCKSDB_STATIC;
+    if (atomic_compare_exchange_strong(&first_user, &user, self) || user == self || reads)
+        return 0;
+    return cm_fail(EPERM,
+                   "store %s cannot be written by process %ld: it was forked by one (%ld) that had used a store, which "
+                   "RocksDB does not survive; start a new process instead (with multiprocessing: method 'spawn')",
+                   rocks->store, (long)self, (long)user);
+}
+
 int cm_rocksdb_open(cm_rocksdb *rocks, enum cm_rocksdb_mode mode)
 {
     rocks->mode = mode;
+    int result = check_threads(rocks);
+    if (result < 0)
+        return result;
     if (mode == CM_ROCKSDB_CREATE && mkdir(rocks->path, 0700) == 0)
         (void)!chmod(rocks->path, 0700); /* whatever the umask; if it cannot be used, the next lines say so */
     char *private_dir cm_cleanup(cm_cleanup_free) = NULL;
-    int result = cm_private_dir_make(&private_dir);
+    result = cm_private_dir_make(&private_dir);
     if (result < 0)
         return result;
     result = open_database(rocks, private_dir);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
+#include "remote.h"
+#include "store_dir.h"
+
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -62,6 +65,24 @@ int cm_store_open(const char *path, unsigned flags, cm_store **store)
     cm_backend *backend;
     int result = cm_backend_rocksdb_open(path, flags, &backend);
     return result ? result : wrap(backend, path, flags, store);
+}
+
+int cm_store_connect(const char *path, unsigned flags, const char *command, cm_store **store)
+{
+    cm_backend *backend;
+    cm_cleanup(cm_cleanup_free) char *absolute = NULL;
+    bool fresh;
+    int result = cm_store_dir_prepare(path, flags, &absolute, &fresh); /* says what is wrong before a server has to */
+    if (!result)
+        result = cm_backend_remote_open(absolute, flags, command, &backend);
+    return result ? result : wrap(backend, absolute, flags, store);
+}
+
+int cm_store_control(cm_store *store, int argc, const char *const *argv, char **reply)
+{
+    if (!cm_backend_is_remote(store->backend))
+        return cm_fail(ENOTSUP, "%s is open without a server", store->path);
+    return cm_remote_control(store->backend, argc, argv, reply);
 }
 
 /* The checkpoint of a snapshot is the one object of that kind in it. */

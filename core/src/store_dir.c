@@ -103,7 +103,7 @@ static int check_makeable(int directory, const char *path)
     for (struct dirent *entry; (entry = readdir(dir));) {
         const char *name = entry->d_name;
         if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "db") != 0 &&
-            strcmp(name, lock_name) != 0 && strcmp(name, seal_new_name) != 0)
+            strcmp(name, lock_name) != 0 && strcmp(name, seal_new_name) != 0 && strcmp(name, "server.log") != 0)
             return cm_fail(ENOTEMPTY,
                            "%s is no Chipmink store and is not empty (it holds '%s'); choose an empty or new directory",
                            path, name);

@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "output.h"
+#include "serve.h"
 
 #ifdef CM_WITH_FUSE
 #include "mount.h"
@@ -39,6 +40,8 @@ static const command commands[] = {
     {"verify", "Read everything again and check it", cm_command_verify, false},
     {"mount", "Show the store as files", cm_mount_main, true},
     {"umount", "End a mount", cm_umount_main, true},
+    {"serve", "Own a store and serve the processes that use it (run on demand)", cm_serve_main, true},
+    {"stop", "End the server of a store", cm_stop_main, true},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };

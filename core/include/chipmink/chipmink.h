@@ -61,8 +61,19 @@ enum cm_open_flags {
 
 /* $CHIPMINK_STORE or ~/.chipmink, absolute; the caller frees it. */
 CM_API CM_MUST_USE int cm_store_default_path(char **path);
-/* [blocks] -ENOENT: no store there; -EBUSY: another writer; -EPROTONOSUPPORT: made by a newer version. */
+/*
+ * [blocks] The store in this process alone ("embedded").
+ * -ENOENT: no store there; -EBUSY: another writer; -EPROTONOSUPPORT: made by a newer version.
+ */
 CM_API CM_MUST_USE int cm_store_open(const char *path, unsigned flags, cm_store **store);
+/*
+ * [blocks] The store through its server, which any number of processes share; it is started when none answers, by running
+ * `command serve` (`command`: the chipmink program, a path or a name to look up). Flags as above: all see commits at once,
+ * CM_OPEN_READ only keeps this handle from writing. Errors as above, and -EBUSY when a process has the store embedded.
+ */
+CM_API CM_MUST_USE int cm_store_connect(const char *path, unsigned flags, const char *command, cm_store **store);
+/* [blocks] Words for the server of a connected store ("mount", ...). The caller frees *reply; it may be NULL. */
+CM_API CM_MUST_USE int cm_store_control(cm_store *store, int argc, const char *const *argv, char **reply);
 /* [blocks] A checkpoint directory (of a mount, or a copy of one) as a read-only store of that one checkpoint. */
 CM_API CM_MUST_USE int cm_store_open_snapshot(const char *directory, cm_store **store);
 CM_API cm_store *cm_store_ref(cm_store *store);

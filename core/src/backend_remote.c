@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * backend_remote.c - a store that a server owns, as a backend.
+ *
+ * Each call takes a connection of its own from a pool, so several threads talk at once. When the server has gone, it is
+ * started anew: reads are repeated and nobody notices; a transaction is lost with it, and its calls fail with -ECONNRESET, on
+ * which the whole save is to be repeated (what it puts is content-addressed, so repeating is safe).
+ */
+#include "remote.h"
+
+#include <chipmink/serve.h>
+
+#include "error.h"
+#include "store.h"
+#include "wire.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ATTEMPTS = 20, PAUSE_MS = 50, POOL_MOST = 16 };
+
+typedef struct wire_link {
+    int socket;
+    cm_area area;
+    struct wire_link *next;
+} wire_link;
+
+typedef struct remote {
+    cm_backend base;
+    char *path, *command;
+    unsigned flags;
+    cm_id token; /* what makes our connections one client */
+    pid_t pid;
+    pthread_mutex_t lock; /* guards the pool */
+    wire_link *idle;
+    unsigned idle_count;
+} remote;
+
+struct cm_backend_txn {
+    remote *store;
+    uint64_t id;
+};
+
+/* ---- connections ------------------------------------------------------------------------------------------------- */
+
+static void drop(wire_link *l)
+{
+    if (!l)
+        return;
+    close(l->socket);
+    cm_area_clear(&l->area);
+    free(l);
+}
+
+static void drop_idle(remote *r)
+{
+    pthread_mutex_lock(&r->lock);
+    wire_link *all = r->idle;
+    r->idle = NULL;
+    r->idle_count = 0;
+    pthread_mutex_unlock(&r->lock);
+    while (all) {
+        wire_link *next = all->next;
+        drop(all);
+        all = next;
+    }
+}
+
+/* Sends a request and receives its answer; *answer then stands behind the status. -ECONNRESET: the server has gone. */
+static int exchange(wire_link *l, const cm_buffer *request, int pass, cm_buffer *reply, cm_reader *answer, int *passed)
+{
+    int result = cm_wire_send(l->socket, request, pass);
+    if (!result)
+        result = cm_wire_receive(l->socket, reply, passed);
+    if (result)
+        return result;
+    *answer = cm_reader_of(reply->data, reply->size);
+    uint64_t status = cm_read_bounded(answer, 4095);
+    if (!answer->bad && status == 0)
+        return 0;
+    cm_cleanup(cm_cleanup_free) char *sentence = cm_read_string(answer);
+    if (*passed >= 0)
+        close(*passed);
+    *passed = -1;
+    return cm_fail(status ? (int)status : EPROTO, "%s",
+                   sentence ? sentence : "the store server's answer makes no sense");
+}
+
+static int hello(remote *r, wire_link *l, int area)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer request = CM_BUFFER_INIT, reply = CM_BUFFER_INIT;
+    cm_reader answer;
+    int passed = -1;
+    cm_buffer_varint(&request, CM_WIRE_HELLO);
+    cm_buffer_varint(&request, CM_WIRE_VERSION);
+    cm_buffer_append(&request, &r->token, sizeof r->token);
+    return exchange(l, &request, area, &reply, &answer, &passed);
+}
+
+static int dial(remote *r, wire_link **out)
+{
+    wire_link *l = calloc(1, sizeof *l);
+    if (!l)
+        return cm_fail(ENOMEM, "out of memory");
+    int area = -1;
+    int result = cm_wire_connect(r->path, &l->socket);
+    if (result) {
+        free(l);
+        return result;
+    }
+    result = cm_area_make(CM_WIRE_AREA, &area, &l->area);
+    if (!result)
+        result = hello(r, l, area);
+    if (area >= 0)
+        close(area); /* mapped on both sides */
+    if (result)
+        drop(l);
+    else
+        *out = l;
+    return result;
+}
+
+static bool absent(int result)
+{
+    return result == -ENOENT || result == -ECONNREFUSED || result == -ECONNRESET || result == -EAGAIN;
+}
+
+/*
+ * A new connection; the server is started when none answers. Busy: another server is starting or ending, or a process has the
+ * store for itself; that is told apart by waiting.
+ */
+static int connect_to(remote *r, wire_link **out)
+{
+    int result = dial(r, out);
+    for (unsigned i = 0; r->command && absent(result) && i < ATTEMPTS; i++) {
+        int started = cm_server_start(r->path, r->flags, r->command);
+        if (started && started != -EBUSY)
+            return started;
+        result = dial(r, out);
+        if (absent(result) && started == -EBUSY) {
+            if (i + 1 == ATTEMPTS)
+                return cm_server_start(r->path, r->flags, r->command); /* says who has it */
+            nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
+        }
+    }
+    return result;
+}
+
+static int acquire(remote *r, wire_link **out)
+{
+    if (getpid() != r->pid)
+        return cm_fail(EPERM,
+                       "the store %s was opened by process %d, this is its fork %d: open the store again in the child "
+                       "process",
+                       r->path, (int)r->pid, (int)getpid());
+    pthread_mutex_lock(&r->lock);
+    wire_link *l = r->idle;
+    if (l) {
+        r->idle = l->next;
+        r->idle_count--;
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (!l)
+        return connect_to(r, out);
+    *out = l;
+    return 0;
+}
+
+static void release(remote *r, wire_link *l, int result)
+{
+    bool keep = result != -ECONNRESET && result != -EPROTO && result != -EMSGSIZE;
+    pthread_mutex_lock(&r->lock);
+    keep = keep && r->idle_count < POOL_MOST;
+    if (keep) {
+        l->next = r->idle;
+        r->idle = l;
+        r->idle_count++;
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (!keep)
+        drop(l);
+}
+
+/* What a call wants to do with the area before and after the exchange. */
+typedef struct call {
+    cm_buffer request;
+    void (*fill)(cm_area *area, void *arg);
+    int (*take)(const cm_area *area, cm_reader *answer, int passed, void *arg);
+    void *arg;
+    int pass;
+} call;
+
+static int call_once(remote *r, call *c)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer reply = CM_BUFFER_INIT;
+    wire_link *l;
+    int result = acquire(r, &l);
+    if (result)
+        return result;
+    if (c->fill)
+        c->fill(&l->area, c->arg);
+    cm_reader answer;
+    int passed = -1;
+    result = exchange(l, &c->request, c->pass, &reply, &answer, &passed);
+    if (!result && c->take)
+        result = c->take(&l->area, &answer, passed, c->arg);
+    if (!result && answer.bad)
+        result = cm_fail(EPROTO, "the store server's answer makes no sense");
+    if (passed >= 0)
+        close(passed);
+    release(r, l, result);
+    return result;
+}
+
+/* A call that may be repeated when the server has gone. */
+static int call_again(remote *r, call *c)
+{
+    int result = call_once(r, c);
+    for (unsigned i = 0; result == -ECONNRESET && i < 3; i++) {
+        drop_idle(r);
+        result = call_once(r, c);
+    }
+    cm_buffer_free(&c->request);
+    return result;
+}
+
+/* A call of a transaction, which is lost when the server has gone. */
+static int call_in_transaction(remote *r, call *c)
+{
+    int result = call_once(r, c);
+    cm_buffer_free(&c->request);
+    if (result == -ECONNRESET) {
+        drop_idle(r);
+        cm_fail(ECONNRESET, "the store server of %s ended during the save", r->path);
+    }
+    return result;
+}
+
+static call make_call(enum cm_wire_op op, void *arg)
+{
+    call c = {.arg = arg, .pass = -1};
+    cm_buffer_varint(&c.request, op);
+    return c;
+}
+
+/* ---- objects ----------------------------------------------------------------------------------------------------- */
+
+typedef struct finding {
+    const cm_id *ids;
+    size_t count;
+    cm_object_info *infos;
+} finding;
+
+static void fill_ids(cm_area *area, void *arg)
+{
+    const finding *f = arg;
+    memcpy(area->bytes, f->ids, f->count * sizeof *f->ids);
+}
+
+static int take_infos(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)answer;
+    (void)passed;
+    const finding *f = arg;
+    for (size_t i = 0; i < f->count; i++)
+        cm_wire_get_info(area->bytes + i * CM_WIRE_INFO, &f->infos[i]);
+    return 0;
+}
+
+static int remote_find(cm_backend *backend, const cm_id *ids, size_t count, cm_object_info *infos)
+{
+    enum { AT_ONCE = CM_WIRE_AREA / sizeof(cm_id) };
+    int result = 0;
+    for (size_t done = 0; done < count && !result; done += AT_ONCE) {
+        finding f = {ids + done, count - done < AT_ONCE ? count - done : AT_ONCE, infos + done};
+        call c = make_call(CM_WIRE_FIND, &f);
+        cm_buffer_varint(&c.request, f.count);
+        c.fill = fill_ids;
+        c.take = take_infos;
+        result = call_again((remote *)backend, &c);
+    }
+    return result;
+}
+
+typedef struct getting {
+    cm_buffer *record;
+    cm_object_info *info;
+} getting;
+
+static int take_record(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    const getting *g = arg;
+    g->info->kind = (uint8_t)cm_read_bounded(answer, UINT8_MAX);
+    g->info->size = cm_read_varint(answer);
+    g->info->stored = cm_read_varint(answer);
+    uint64_t size = cm_read_varint(answer);
+    cm_area own = {0};
+    int result = passed >= 0 ? cm_area_map(passed, SIZE_MAX / 2, &own) : 0;
+    const cm_area *from = passed >= 0 ? &own : area;
+    cm_buffer_clear(g->record);
+    if (!result && (answer->bad || size > from->size))
+        result = cm_fail(EPROTO, "the store server's answer makes no sense");
+    if (!result)
+        cm_buffer_append(g->record, from->bytes, size);
+    if (!result && g->record->error)
+        result = cm_fail(ENOMEM, "out of memory for a record of %llu bytes", (unsigned long long)size);
+    cm_area_clear(&own);
+    return result;
+}
+
+static int remote_get(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+{
+    getting g = {record, info};
+    call c = make_call(CM_WIRE_GET, &g);
+    cm_buffer_append(&c.request, id, sizeof *id);
+    c.take = take_record;
+    return call_again((remote *)backend, &c);
+}
+
+typedef struct listing {
+    uint8_t *items;
+    uint64_t count;
+    bool more;
+} listing;
+
+static int take_listed(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)passed;
+    listing *l = arg;
+    l->count = cm_read_bounded(answer, CM_WIRE_AREA / CM_WIRE_LISTED);
+    l->more = cm_read_bounded(answer, 1);
+    if (!answer->bad)
+        memcpy(l->items, area->bytes, l->count * CM_WIRE_LISTED);
+    return 0;
+}
+
+/* The id that follows directly; false: there is none. */
+static bool next_id(cm_id *id)
+{
+    for (size_t i = sizeof id->bytes; i-- > 0;)
+        if (++id->bytes[i] != 0)
+            return true;
+    return false;
+}
+
+static int remote_list(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg)
+{
+    enum { AT_ONCE = 4096 };
+    cm_id at = from ? *from : (cm_id){{0}};
+    listing l = {.more = true};
+    l.items = malloc((size_t)AT_ONCE * CM_WIRE_LISTED);
+    int result = l.items ? 0 : cm_fail(ENOMEM, "out of memory");
+    while (l.more && !result) {
+        call c = make_call(CM_WIRE_LIST, &l);
+        cm_buffer_append(&c.request, &at, sizeof at);
+        cm_buffer_varint(&c.request, AT_ONCE);
+        c.take = take_listed;
+        result = call_again((remote *)backend, &c);
+        for (uint64_t i = 0; i < l.count && i < AT_ONCE && !result; i++) {
+            cm_object_info info;
+            memcpy(&at, l.items + i * CM_WIRE_LISTED, sizeof at);
+            cm_wire_get_info(l.items + i * CM_WIRE_LISTED + sizeof at, &info);
+            result = visit(arg, &at, &info);
+        }
+        l.more = l.more && l.count && next_id(&at);
+    }
+    free(l.items);
+    return result;
+}
+
+/* ---- transactions ------------------------------------------------------------------------------------------------ */
+
+static int take_number(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)area;
+    (void)passed;
+    *(uint64_t *)arg = cm_read_varint(answer);
+    return 0;
+}
+
+static int remote_begin(cm_backend *backend, cm_backend_txn **out)
+{
+    cm_backend_txn *txn = calloc(1, sizeof *txn);
+    if (!txn)
+        return cm_fail(ENOMEM, "out of memory");
+    txn->store = (remote *)backend;
+    call c = make_call(CM_WIRE_BEGIN, &txn->id);
+    c.take = take_number;
+    int result = call_again(txn->store, &c);
+    if (result)
+        free(txn);
+    else
+        *out = txn;
+    return result;
+}
+
+typedef struct putting {
+    cm_content *const *contents;
+    size_t count;
+} putting;
+
+static void fill_contents(cm_area *area, void *arg)
+{
+    const putting *p = arg;
+    uint64_t offset = p->count * CM_WIRE_CONTENT;
+    for (size_t i = 0; i < p->count; i++) {
+        const cm_content *content = p->contents[i];
+        uint8_t *item = area->bytes + i * CM_WIRE_CONTENT;
+        memcpy(item, &content->id, sizeof content->id);
+        cm_wire_put_u64(item + 32, content->kind);
+        cm_wire_put_u64(item + 40, content->size);
+        cm_wire_put_u64(item + 48, offset);
+        if (content->size)
+            memcpy(area->bytes + offset, content->data, content->size);
+        offset += content->size;
+    }
+}
+
+static int take_stored(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)answer;
+    (void)passed;
+    const putting *p = arg;
+    for (size_t i = 0; i < p->count; i++)
+        p->contents[i]->stored = cm_wire_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
+    return 0;
+}
+
+static int put_together(cm_backend_txn *txn, cm_content *const *contents, size_t count, uint64_t bytes)
+{
+    putting p = {contents, count};
+    call c = make_call(CM_WIRE_PUT, &p);
+    cm_buffer_varint(&c.request, txn->id);
+    cm_buffer_varint(&c.request, count);
+    c.take = take_stored;
+    cm_area own = {0};
+    int result = 0;
+    if (bytes > CM_WIRE_AREA) {
+        result = cm_area_make(bytes, &c.pass, &own);
+        if (!result)
+            fill_contents(&own, &p);
+    } else {
+        c.fill = fill_contents;
+    }
+    if (!result)
+        result = call_in_transaction(txn->store, &c);
+    else
+        cm_buffer_free(&c.request);
+    cm_area_clear(&own);
+    if (c.pass >= 0)
+        close(c.pass);
+    return result;
+}
+
+/* As many at a time as the area holds. */
+static int remote_put_contents(cm_backend_txn *txn, cm_content *const *contents, size_t count)
+{
+    int result = 0;
+    for (size_t start = 0; start < count && !result;) {
+        uint64_t bytes = 0;
+        size_t end = start;
+        while (end < count && (end == start || bytes + CM_WIRE_CONTENT + contents[end]->size <= CM_WIRE_AREA))
+            bytes += CM_WIRE_CONTENT + contents[end++]->size;
+        result = put_together(txn, contents + start, end - start, bytes);
+        start = end;
+    }
+    return result;
+}
+
+static void add_optional(cm_buffer *request, const void *bytes, size_t size)
+{
+    cm_buffer_varint(request, bytes != NULL);
+    if (bytes) {
+        cm_buffer_varint(request, size);
+        cm_buffer_append(request, bytes, size);
+    }
+}
+
+static int remote_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t count)
+{
+    call c = make_call(CM_WIRE_COMMIT, NULL);
+    cm_buffer_varint(&c.request, txn->id);
+    cm_buffer_varint(&c.request, count);
+    for (size_t i = 0; i < count; i++) {
+        cm_buffer_string(&c.request, refs[i].key);
+        add_optional(&c.request, refs[i].expected, refs[i].expected_size);
+        add_optional(&c.request, refs[i].value, refs[i].value_size);
+    }
+    int result = call_in_transaction(txn->store, &c);
+    free(txn);
+    return result;
+}
+
+static void remote_abort(cm_backend_txn *txn)
+{
+    if (getpid() == txn->store->pid) {
+        call c = make_call(CM_WIRE_ABORT, NULL);
+        cm_buffer_varint(&c.request, txn->id);
+        (void)call_in_transaction(txn->store, &c); /* a server that has gone has aborted it */
+    }
+    free(txn);
+}
+
+/* ---- refs -------------------------------------------------------------------------------------------------------- */
+
+static int take_value(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)area;
+    (void)passed;
+    cm_buffer *value = arg;
+    uint64_t size = cm_read_varint(answer);
+    const uint8_t *bytes = cm_read_bytes(answer, size);
+    cm_buffer_clear(value);
+    if (bytes)
+        cm_buffer_append(value, bytes, size);
+    return value->error ? cm_fail(ENOMEM, "out of memory") : 0;
+}
+
+static int remote_ref_get(cm_backend *backend, const char *key, cm_buffer *value)
+{
+    call c = make_call(CM_WIRE_REF_GET, value);
+    cm_buffer_string(&c.request, key);
+    c.take = take_value;
+    return call_again((remote *)backend, &c);
+}
+
+/* A reply of refs, copied so that the connection is free while the visitor runs. */
+static int take_refs(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)area;
+    (void)passed;
+    cm_buffer *refs = arg;
+    cm_buffer_clear(refs);
+    cm_buffer_append(refs, answer->at, (size_t)(answer->end - answer->at));
+    return refs->error ? cm_fail(ENOMEM, "out of memory") : 0;
+}
+
+static int visit_refs(const cm_buffer *refs, char **last, bool *more, cm_ref_visitor visit, void *arg)
+{
+    cm_reader reader = cm_reader_of(refs->data, refs->size);
+    int result = 0;
+    while (!result && cm_read_bounded(&reader, 1)) {
+        char *key = cm_read_string(&reader);
+        uint64_t size = cm_read_varint(&reader);
+        const uint8_t *value = cm_read_bytes(&reader, size);
+        if (!key || !value) {
+            free(key);
+            break;
+        }
+        result = visit(arg, key, value, size);
+        free(*last);
+        *last = key;
+    }
+    *more = !result && cm_read_bounded(&reader, 1);
+    return !result && reader.bad ? cm_fail(EPROTO, "the store server's answer makes no sense") : result;
+}
+
+static int remote_ref_list(cm_backend *backend, const char *prefix, cm_ref_visitor visit, void *arg)
+{
+    cm_cleanup(cm_cleanup_free) char *last = strdup("");
+    cm_cleanup(cm_buffer_free) cm_buffer refs = CM_BUFFER_INIT;
+    int result = last ? 0 : cm_fail(ENOMEM, "out of memory");
+    for (bool more = true; more && !result;) {
+        call c = make_call(CM_WIRE_REF_LIST, &refs);
+        cm_buffer_string(&c.request, prefix);
+        cm_buffer_string(&c.request, last);
+        c.take = take_refs;
+        result = call_again((remote *)backend, &c);
+        if (!result)
+            result = visit_refs(&refs, &last, &more, visit, arg);
+    }
+    return result;
+}
+
+static int remote_disk(cm_backend *backend, uint64_t *bytes)
+{
+    call c = make_call(CM_WIRE_DISK, bytes);
+    c.take = take_number;
+    return call_again((remote *)backend, &c);
+}
+
+static int take_text(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)area;
+    (void)passed;
+    *(char **)arg = cm_read_string(answer);
+    return 0;
+}
+
+static call make_control(int argc, const char *const *argv, char **reply)
+{
+    call c = make_call(CM_WIRE_CONTROL, reply);
+    *reply = NULL;
+    cm_buffer_varint(&c.request, (uint64_t)argc);
+    for (int i = 0; i < argc; i++)
+        cm_buffer_string(&c.request, argv[i]);
+    c.take = take_text;
+    return c;
+}
+
+int cm_remote_control(cm_backend *backend, int argc, const char *const *argv, char **reply)
+{
+    call c = make_control(argc, argv, reply);
+    int result = call_once((remote *)backend, &c);
+    cm_buffer_free(&c.request);
+    return result;
+}
+
+/* ---- the backend ------------------------------------------------------------------------------------------------- */
+
+static void remote_close(cm_backend *backend)
+{
+    remote *r = (remote *)backend;
+    drop_idle(r);
+    pthread_mutex_destroy(&r->lock);
+    free(r->path);
+    free(r->command);
+    free(r);
+}
+
+static const cm_backend_ops remote_ops = {
+    .close = remote_close,
+    .writable = true,
+    .find = remote_find,
+    .get = remote_get,
+    .list = remote_list,
+    .begin = remote_begin,
+    .put_contents = remote_put_contents,
+    .commit = remote_commit,
+    .abort = remote_abort,
+    .ref_get = remote_ref_get,
+    .ref_list = remote_ref_list,
+    .disk_bytes = remote_disk,
+};
+
+bool cm_backend_is_remote(const cm_backend *backend)
+{
+    return backend->ops == &remote_ops;
+}
+
+int cm_backend_remote_open(const char *path, unsigned flags, const char *command, cm_backend **out)
+{
+    remote *r = calloc(1, sizeof *r);
+    if (!r)
+        return cm_fail(ENOMEM, "out of memory");
+    r->base.ops = &remote_ops;
+    r->path = strdup(path);
+    r->command = command ? strdup(command) : NULL;
+    r->flags = flags;
+    r->pid = getpid();
+    pthread_mutex_init(&r->lock, NULL);
+    wire_link *first = NULL;
+    int result = r->path && (r->command || !command) ? 0 : cm_fail(ENOMEM, "out of memory");
+    if (!result && getrandom(&r->token, sizeof r->token, 0) != sizeof r->token)
+        result = cm_fail(errno, "no random numbers from the kernel");
+    if (!result)
+        result = command ? connect_to(r, &first) : dial(r, &first);
+    if (result) {
+        remote_close(&r->base);
+        return result;
+    }
+    release(r, first, 0);
+    *out = &r->base;
+    return 0;
+}
+
+int cm_serve_ask(const char *store, int argc, const char *const *argv, char **reply)
+{
+    cm_backend *backend;
+    int result = cm_backend_remote_open(store, CM_OPEN_READ, NULL, &backend);
+    if (result)
+        return result;
+    result = cm_remote_control(backend, argc, argv, reply);
+    remote_close(backend);
+    return result;
+}
