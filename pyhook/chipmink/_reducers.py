@@ -12,6 +12,7 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import enum
+import functools
 import hashlib
 import itertools
 import pickle
@@ -53,6 +54,8 @@ class Reducers:
         self._dispatch = {
             types.CodeType: _reduce_code,
             types.MethodType: self._reduce_method,
+            functools.cached_property: _reduce_cached_property,
+            type(functools.lru_cache(len)): _reduce_lru_cache,
             typing.TypeVar: _reduce_typevar,
             type(dataclasses.MISSING): lambda obj: "MISSING",
         }
@@ -195,6 +198,22 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     return constructor, args
 
 
+def _reduce_cached_property(descriptor: functools.cached_property[Any]) -> tuple[Any, ...]:
+    state = dict(vars(descriptor))
+    state.pop("lock", None)  # before Python 3.12; made anew
+    return functools.cached_property, (descriptor.func,), state
+
+
+def _reduce_lru_cache(wrapper: Any) -> Any:
+    """Reduce a function with a cache: without what is in the cache, which is not accessible."""
+    if _cp._lookup_module_and_qualname(wrapper) is not None:
+        return wrapper.__qualname__
+    parameters = wrapper.cache_parameters()
+    state = {**vars(wrapper), "cache_parameters": functools.partial(dict, **parameters)}
+    args = wrapper.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo
+    return type(wrapper), args, state
+
+
 # ---- classes -------------------------------------------------------------------------------------
 
 
@@ -202,6 +221,11 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
     tracker_id = _class_id(cls)
     reduced = _cp._dynamic_class_reduce(cls)
     args, (members, slotstate) = reduced[1], reduced[2]
+    if issubclass(cls, enum.Enum):  # cloudpickle forgets aliases and composite flags
+        values = {name: member.value for name, member in cls.__members__.items()}
+        args = (*args[:3], values, *args[4:])
+        for name in values:
+            members.pop(name, None)
     args = (*args[:-2], tracker_id, args[-1])
     members.pop("__slotnames__", None)  # a cache that copyreg keeps in the class
     if "_abc_impl" in members:  # the registered subclasses, from a set of weak references

@@ -6,7 +6,7 @@
 #include "walk_private.h"
 
 /* A four-byte or eight-byte little-endian operand. */
-static void put_operand(uint8_t *to, uint64_t value, int size)
+static inline void put_operand(uint8_t *to, uint64_t value, int size)
 {
     for (int i = 0; i < size; i++)
         to[i] = (uint8_t)(value >> (8 * i));
@@ -24,24 +24,32 @@ static void emit_with_operand(cm_walk *walk, uint8_t opcode, uint64_t value, int
 void cm_emit_long(cm_walk *walk, long long value)
 {
     cm_mix(walk, (uint64_t)value ^ CM_OP_BININT);
-    if (value >= 0 && value <= 0xffff) {
-        if (value <= 0xff)
-            emit_with_operand(walk, CM_OP_BININT1, (uint64_t)value, 1);
-        else
-            emit_with_operand(walk, CM_OP_BININT2, (uint64_t)value, 2);
-        return;
+    cm_body *body = walk->body;
+    if (!cm_body_room(body, 16))
+        return; /* the error sticks to the body */
+    uint8_t *to = body->cursor;
+    if (value >= 0 && value <= 0xff) {
+        to[0] = CM_OP_BININT1;
+        to[1] = (uint8_t)value;
+        body->cursor = to + 2;
+    } else if (value >= 0 && value <= 0xffff) {
+        to[0] = CM_OP_BININT2;
+        put_operand(to + 1, (uint64_t)value, 2);
+        body->cursor = to + 3;
+    } else if (value >= INT32_MIN && value <= INT32_MAX) {
+        to[0] = CM_OP_BININT;
+        put_operand(to + 1, (uint64_t)value, 4);
+        body->cursor = to + 5;
+    } else {
+        put_operand(to + 2, (uint64_t)value, 8);
+        /* two's complement without superfluous sign bytes */
+        uint8_t size = 8, sign = value < 0 ? 0xff : 0;
+        while (to[1 + size] == sign && ((to[size] ^ sign) & 0x80) == 0)
+            size--;
+        to[0] = CM_OP_LONG1;
+        to[1] = size;
+        body->cursor = to + 2 + size;
     }
-    if (value >= INT32_MIN && value <= INT32_MAX) {
-        emit_with_operand(walk, CM_OP_BININT, (uint64_t)value, 4);
-        return;
-    }
-    uint8_t bytes[10] = {CM_OP_LONG1, 8};
-    put_operand(bytes + 2, (uint64_t)value, 8);
-    /* two's complement without superfluous sign bytes */
-    uint8_t sign = value < 0 ? 0xff : 0;
-    while (bytes[1] > 1 && bytes[1 + bytes[1]] == sign && ((bytes[bytes[1]] ^ sign) & 0x80) == 0)
-        bytes[1]--;
-    cm_body_bytes(walk->body, bytes, (size_t)bytes[1] + 2);
 }
 
 static int emit_big_int(cm_walk *walk, PyObject *object)

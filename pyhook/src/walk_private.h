@@ -196,7 +196,7 @@ enum cm_frame_flags {
 typedef struct cm_frame {
     uint8_t kind, stage, flags;
     uint32_t batch;   /* elements since the MARK */
-    uint32_t fresh;   /* see CM_FRESH_MOST */
+    uint32_t fresh;   /* reducers that made it, one inside the other, see CM_FRESH_MOST */
     PyObject *object; /* owned */
     PyObject *held;   /* owned: elements of a set, a value in waiting, an iterator */
     union {

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { DEPTH_MOST = 1 << 24, PATH_PARTS_MOST = 12 };
+enum { DEPTH_MOST = 1 << 22, PATH_PARTS_MOST = 12 };
 
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
 
@@ -29,8 +29,10 @@ cm_frame *cm_walk_push(cm_walk *walk, enum cm_frame_kind kind, PyObject *object)
         walk->frames = frames;
         walk->frame_capacity = capacity;
     }
+    /* Only its container holds it, and the memo if it is memoized before its parts are saved. */
+    bool early = kind == CM_FRAME_LIST || kind == CM_FRAME_DICT || kind == CM_FRAME_SET || kind == CM_FRAME_FRAGMENTS;
     uint32_t fresh = 0;
-    if (walk->frame_count && object && Py_REFCNT(object) == 1)
+    if (walk->frame_count && object && Py_REFCNT(object) <= (early ? 2 : 1))
         fresh = cm_walk_top(walk)->fresh;
     cm_frame *frame = &walk->frames[walk->frame_count++];
     frame->kind = (uint8_t)kind;
@@ -105,6 +107,8 @@ int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, boo
     cm_frame *frame = cm_walk_push(walk, CM_FRAME_POD, object);
     if (!frame)
         return -1;
+    if (walk->frame_count > 1)
+        frame->fresh = frame[-1].fresh;
     frame->around.pod = walk->pod;
     frame->around.atoms = walk->atoms;
     frame->flags = walk->final ? CM_FLAG_FINAL : 0;

@@ -114,6 +114,7 @@ static int step_fragments(cm_walk *walk)
         return -1;
     walk->depth--; /* it stands for the frame of the container */
     run->flags = CM_FLAG_RUN;
+    run->fresh = frame.fresh;
     run->held = Py_XNewRef(frame.held);
     run->at = run->before = frame.at;
     run->size = frame.size;
@@ -325,10 +326,13 @@ static inline void emit_float(cm_walk *walk, double value)
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     cm_mix(walk, bits ^ CM_OP_BINFLOAT);
-    uint8_t bytes[9] = {CM_OP_BINFLOAT};
-    for (int i = 0; i < 8; i++)
-        bytes[1 + i] = (uint8_t)(bits >> (56 - 8 * i));
-    cm_body_bytes(walk->body, bytes, sizeof bytes);
+    if (!cm_body_room(walk->body, 9))
+        return; /* the error sticks to the body */
+    uint8_t *to = walk->body->cursor;
+    to[0] = CM_OP_BINFLOAT;
+    for (int i = 0; i < 8; i++) /* big endian */
+        to[1 + i] = (uint8_t)(bits >> (56 - 8 * i));
+    walk->body->cursor = to + 9;
 }
 
 /* Values that are neither memoized nor have parts. */
