@@ -186,6 +186,7 @@ int cm_daemon_run(const cm_daemon_options *options)
     running self = {.options = options, .ready = options->ready};
     cm_mounted mounted = {.uid = geteuid(),
                           .gid = getegid(),
+                          .others = options->allow_other,
                           .lock = PTHREAD_MUTEX_INITIALIZER,
                           .ready = on_ready,
                           .first_request = raise_readahead,

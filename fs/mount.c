@@ -29,8 +29,7 @@ static const char mount_usage[] =
     "Show the store as ordinary, read-only files below MOUNTPOINT, an existing directory.\n\n"
     "  -s, --store DIR     the store ($CHIPMINK_STORE, or else ~/.chipmink)\n"
     "  -f, --foreground    stay attached; Ctrl-C unmounts\n"
-    "      --allow-other   let other users in as far as the files' modes let them (root, or user_allow_other in\n"
-    "                      /etc/fuse.conf)\n"
+    "      --allow-other   let other users read it too (as root, or with user_allow_other in /etc/fuse.conf)\n"
     "  -h, --help          this text\n\n"
     "Exit codes: 0 mounted, 1 failed, 2 wrong arguments. Unmount with `chipmink umount MOUNTPOINT`.\n";
 

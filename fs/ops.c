@@ -56,7 +56,7 @@ static void reply_failure(fuse_req_t request, cm_node node, int error)
 static void fill_stat(const cm_mounted *mounted, const cm_attributes *attributes, struct stat *st)
 {
     static const mode_t modes[] = {
-        [CM_FILE_DIRECTORY] = S_IFDIR | 0500, [CM_FILE_REGULAR] = S_IFREG | 0400, [CM_FILE_LINK] = S_IFLNK | 0777};
+        [CM_FILE_DIRECTORY] = S_IFDIR | 0555, [CM_FILE_REGULAR] = S_IFREG | 0444, [CM_FILE_LINK] = S_IFLNK | 0777};
 
     *st = (struct stat){
         .st_ino = attributes->inode,
@@ -67,6 +67,8 @@ static void fill_stat(const cm_mounted *mounted, const cm_attributes *attributes
         .st_size = (off_t)attributes->size,
         .st_blksize = READ_SIZE_HINT,
     };
+    if (!mounted->others && attributes->type != CM_FILE_LINK)
+        st->st_mode &= ~(mode_t)0077;
     /* Tools take a file without blocks for one without data. */
     st->st_blocks = (blkcnt_t)((attributes->stored + BLOCK - 1) / BLOCK);
     if (st->st_blocks == 0 && attributes->size > 0 && attributes->type == CM_FILE_REGULAR)

@@ -16,6 +16,7 @@ typedef struct cm_mounted {
     cm_view *view;
     uid_t uid; /* whose the files are */
     gid_t gid;
+    bool others;           /* others may read them too */
     pthread_key_t buffers; /* a read buffer for each thread: CM_READ_MAX bytes */
     pthread_mutex_t lock;  /* of the list of handles */
     cm_handle *handles;    /* all that are open: the kernel does not always say that it closes them */

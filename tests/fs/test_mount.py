@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -500,6 +501,31 @@ def test_foreground(store: chipmink.Store, unmounted: Mount) -> None:
     assert daemon.stderr is not None
     assert daemon.stderr.read() == ""
     assert not unmounted.is_mounted()
+
+
+def test_others(mounted: Mount) -> None:
+    """The mount is the user's alone, unless asked otherwise."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can try as another user")
+    point = Path(tempfile.mkdtemp(prefix="chipmink-test-"))
+    point.chmod(0o755)
+    mount = Mount(mounted.store, point)
+    try:
+        for options, expected in (((), 1), (("--allow-other",), 0)):
+            assert mount.mount(*options).returncode == 0
+            seen = subprocess.run(
+                ["cat", mount.session() / "head/vars/x.pkl"],
+                user=65534,
+                group=65534,
+                extra_groups=[],
+                capture_output=True,
+                check=False,
+            )
+            assert seen.returncode == expected, seen.stderr
+            assert mount.umount().returncode == 0
+    finally:
+        mount.umount("--lazy")
+        point.rmdir()
 
 
 # ---- what is refused
