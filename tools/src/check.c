@@ -163,8 +163,7 @@ int cm_command_stat(int argc, char **argv)
         .args_doc = "[ADDRESS [VARIABLE...]]",
         .doc = "Give sizes and facts: of the store, of a checkpoint, or of variables (type, shape, preview). "
                "Nothing is unpickled.",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     cm_arguments a = {.max = UINT16_MAX};
     cm_parse(&argp, 0, argc, argv, &a);
     if (!a.count)
@@ -265,8 +264,7 @@ int cm_command_verify(int argc, char **argv)
         .parser = cm_parse_argument,
         .doc = "Read everything again that can be reached from the store's sessions, and check it.\v"
                "Exit code 3: damage was found; each damaged thing is listed with the variables it belongs to.",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     cm_arguments a = {0};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_store *store = NULL;

@@ -46,8 +46,6 @@ typedef struct cm_arguments {
 
 /* The children of every command's argp: --store and --json. */
 extern const struct argp_child cm_options_children[];
-/* Leaves out of --help what everybody knows. */
-char *cm_help_filter(int key, const char *text, void *input);
 /* The parser of commands without options of their own, and where those with some pass on what they do not know. */
 error_t cm_parse_argument(int key, char *argument, struct argp_state *state);
 /*

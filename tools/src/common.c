@@ -58,12 +58,6 @@ error_t cm_parse_argument(int key, char *argument, struct argp_state *state)
     }
 }
 
-char *cm_help_filter(int key, const char *text, void *input)
-{
-    (void)input;
-    return key == ARGP_KEY_HELP_DUP_ARGS_NOTE ? NULL : (char *)text;
-}
-
 void cm_parse(const struct argp *argp, unsigned flags, int argc, char **argv, void *arguments)
 {
     error_t error = argp_parse(argp, argc, argv, flags, NULL, arguments);

@@ -125,10 +125,8 @@ static int add_session(cm_store *store, const ref *session, cm_table *table, cJS
 
 int cm_command_sessions(int argc, char **argv)
 {
-    static const struct argp argp = {.parser = cm_parse_argument,
-                                     .doc = "List the sessions of a store.",
-                                     .children = cm_options_children,
-                                     .help_filter = cm_help_filter};
+    static const struct argp argp = {
+        .parser = cm_parse_argument, .doc = "List the sessions of a store.", .children = cm_options_children};
     static const cm_column columns[] = {{"SESSION", false},    {"CHECKPOINTS", true}, {"HEAD", true},
                                         {"LAST SAVED", false}, {"BRANCHES", false},   {"TAGS", false}};
     cm_arguments a = {0};
@@ -236,8 +234,7 @@ int cm_command_log(int argc, char **argv)
         .args_doc = "SESSION[@REVISION]",
         .doc = "List the checkpoints of a session, newest first: all of them, or those that a revision descends "
                "from.\vLOGICAL is the size of the variables' pickles, WRITTEN what the checkpoint added to the store.",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     static const cm_column columns[] = {{"NUMBER", true},  {"SAVED", false}, {"VARIABLES", true}, {"LOGICAL", true},
                                         {"WRITTEN", true}, {"REFS", false},  {"MESSAGE", false}};
     log_arguments a = {.common = {.min = 1, .max = 1}, .most = UINT64_MAX};

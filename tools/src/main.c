@@ -50,8 +50,9 @@ enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };
 
 static char *list_commands(int key, const char *text, void *input)
 {
+    (void)input;
     if (key != ARGP_KEY_HELP_POST_DOC)
-        return cm_help_filter(key, text, input);
+        return (char *)text;
     char *list = NULL;
     size_t size = 0;
     FILE *file = cm_need(open_memstream(&list, &size));
@@ -129,6 +130,7 @@ int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "");
     argp_err_exit_status = CM_EXIT_USAGE;
+    setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
     arguments a = {0};
     cm_parse(&main_argp, ARGP_IN_ORDER, argc, argv, &a);
 

@@ -87,8 +87,7 @@ int cm_command_show(int argc, char **argv)
                                      .doc =
                                          "Show one checkpoint: message, code, variables, and what could not be saved.\v"
                                          "A * marks variables that are new or changed in this checkpoint.",
-                                     .children = cm_options_children,
-                                     .help_filter = cm_help_filter};
+                                     .children = cm_options_children};
     cm_arguments a = {.min = 1, .max = 1};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_checkpoint *c = NULL;
@@ -176,8 +175,7 @@ int cm_command_diff(int argc, char **argv)
         .args_doc = "ADDRESS [ADDRESS]",
         .doc = "Tell which variables differ between two checkpoints, or between one and its parent. "
                "Nothing is unpickled.",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     static const cm_column columns[] = {
         {"", false}, {"VARIABLE", false}, {"TYPE", false}, {"BEFORE", true}, {"AFTER", true}};
     cm_arguments a = {.min = 1, .max = 2};

@@ -67,8 +67,7 @@ int cm_command_ls(int argc, char **argv)
         .doc = "List the variables of a checkpoint.\v"
                "SIZE is that of the variable's pickle, STORED what its pods and chunks take on disk, CHANGED the "
                "checkpoint it last changed in.",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     static const cm_column columns[] = {{"VARIABLE", false}, {"TYPE", false},   {"SIZE", true},
                                         {"STORED", true},    {"CHANGED", true}, {"SUMMARY", false}};
     ls_arguments a = {.common = {.min = 1, .max = 1}};
@@ -186,8 +185,7 @@ int cm_command_cat(int argc, char **argv)
         .doc = "Write a variable to stdout as a standard pickle; without VARIABLE, all of them as one pickle of a "
                "dict, in which they share what they shared.\v"
                "For example: chipmink cat analysis@12 df > df.pkl",
-        .children = cm_options_children,
-        .help_filter = cm_help_filter};
+        .children = cm_options_children};
     cat_arguments a = {.common = {.min = 1, .max = 2}};
     cm_parse(&argp, 0, argc, argv, &a);
     if (!a.code && !a.force && isatty(STDOUT_FILENO)) {
