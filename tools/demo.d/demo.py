@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import nbformat
 from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 HERE = Path(__file__).resolve().parent
 SESSION = "flights"
@@ -132,14 +133,19 @@ class Demo:
             self.notebook,
             km=manager,
             timeout=600,
+            on_notebook_start=cancel_on_signal,
             on_cell_executed=show,
             extra_arguments=["--ext=demo_kernel"],
             resources={"metadata": {"path": str(self.work)}},
         )
         try:
-            client.execute()
+            client.execute(cleanup_kc=True)  # and stop the kernel, whatever happens
         except CellExecutionError as error:
             raise DemoError(f"a cell of the notebook failed:\n{error}") from error
+        except (asyncio.CancelledError, DeadKernelError):
+            raise DemoError("stopped while the notebook ran") from None
+        finally:
+            stop_on_signal()
         table.totals()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -166,15 +172,15 @@ class Demo:
         if not self.mounted:
             self._look_without_mount()
             return
-        self._shell(f"ls sessions/{SESSION} sessions/{SESSION}/log", 12)
-        self._shell(f"ls -l {before}/vars", 40)
-        self._shell(f"du -sh --apparent-size {log}/*/vars | tail -n 3")
-        self._shell(f"du -sh {log}/*/vars | tail -n 3")
-        self._shell(f"du -sh {log}")
+        self._shell(f"ls sessions/{SESSION} {last}")
+        self._shell(f"ls -l {before}/vars", 16)
+        self._shell(f"du -shl --apparent-size {log}/*/vars | tail -n 4")
+        self._shell(f"du -sh {log}/*/vars | tail -n 4")
+        self._shell("du -sh pods")
         self._shell(f"cat {before}/info/{self.lost}.txt", 14)
         self._shell(f"cat {log}/{self.before + 1:06d}/code.py")
-        self._shell(f"ls -R {log}/{self.before + 1:06d}/delta | head -n 20")
-        self._shell(f"grep -A 4 unsaved {last}/checkpoint.json", 8)
+        self._shell(f"ls {log}/{self.before + 1:06d}/delta/*ed", 20)
+        self._shell(f"grep -A 2 '\"unsaved\"' {last}/checkpoint.json")
 
     def _mount(self) -> None:
         if not self.can_mount:
@@ -269,7 +275,10 @@ class Demo:
     def unmount(self) -> None:
         """Unmount, if mounted."""
         if self.mounted:
-            run([CHIPMINK, "umount", str(self.mount_point)])
+            try:
+                run([CHIPMINK, "umount", self.mount_point])
+            except DemoError:  # a command that was interrupted may still be ending in there
+                run([CHIPMINK, "umount", "--lazy", self.mount_point])
             self.mounted = False
             print(f" $ chipmink umount {self.mount_point.name}")
 
@@ -319,9 +328,27 @@ def indent(text: str) -> str:
     return "\n".join(f" {line}".rstrip() for line in text.splitlines())
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """Turn a signal into an exception, so that everything is unwound."""
-    raise DemoError(f"stopped by {signal.Signals(number).name}")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def cancel_on_signal(notebook: Any) -> None:
+    """Let signals end the event loop's task, so that the kernel is stopped in order.
+
+    Replaces the handlers of nbclient, which end the kernel and go on without it.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, task.cancel)
+
+
+def stop_on_signal() -> None:
+    """Let signals raise an exception, so that everything is unwound."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise DemoError(f"stopped by {signal.Signals(number).name}")
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
 
 
 def main() -> int:
@@ -330,8 +357,7 @@ def main() -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("--can-mount", type=int, default=1)
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    stop_on_signal()
 
     begun = time.monotonic()
     demo = Demo(arguments.work, bool(arguments.can_mount))
