@@ -55,9 +55,8 @@ class Variable(NamedTuple):
     content: str
 
 
-def _variable(fields_: tuple[Any, ...]) -> Variable:
-    *facts, changed_time, content = fields_
-    return Variable(*facts, _moment(changed_time), content)
+def _variable(facts: Any) -> Variable:
+    return Variable._make((*facts[:8], _moment(facts[8]), facts[9]))
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,9 @@ class Checkpoint:
         self.message = core.message
         self.code = core.code
         self.unsaved: Mapping[str, str] = MappingProxyType(core.unsaved)
-        *counts, walk, write = core.stats
+        logical, written, pods, new, walk, write = core.stats
         seconds = {"walk": walk / 1e9, "write": write / 1e9}
-        self.stats = Stats(*counts, seconds)
+        self.stats = Stats(logical, written, pods, new, seconds)
 
     @property
     def _core(self) -> _core.Checkpoint:
@@ -181,13 +180,16 @@ class Checkpoint:
     def diff(self, before: Checkpoint | None) -> Diff:
         """Tell what differs from `before`; from nothing at all if that is None."""
         diff = Diff({}, {}, {})
-        for change, old, new in self._core.diff(None if before is None else before._core):
-            if change == "A":
-                diff.added[new[0]] = _variable(new)
-            elif change == "R":
-                diff.removed[old[0]] = _variable(old)
+        for _, old, new in self._core.diff(None if before is None else before._core):
+            if old is None:
+                after = _variable(new)
+                diff.added[after.name] = after
+            elif new is None:
+                gone = _variable(old)
+                diff.removed[gone.name] = gone
             else:
-                diff.changed[new[0]] = (_variable(old), _variable(new))
+                after = _variable(new)
+                diff.changed[after.name] = (_variable(old), after)
         return diff
 
     def __eq__(self, other: object) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _core
 from ._errors import Corrupt, LoadError, NotFound, StoreError
@@ -37,7 +37,7 @@ def load(checkpoint: _core.Checkpoint, names: Iterable[str] | None) -> dict[str,
     if wanted == []:
         return {}
     try:
-        return checkpoint.link(wanted).load()
+        variables: dict[str, Any] = checkpoint.link(wanted).load()
     except NotFound as error:
         raise _missing(checkpoint, wanted or ()) or error from None
     except (StoreError, MemoryError):
@@ -45,6 +45,7 @@ def load(checkpoint: _core.Checkpoint, names: Iterable[str] | None) -> dict[str,
     except Exception as error:
         wanted = wanted or [name for name, *_ in checkpoint.variables()]
         _load_the_rest(checkpoint, wanted, error)
+    return variables
 
 
 def _missing(checkpoint: _core.Checkpoint, names: Iterable[str]) -> NotFound | None:
@@ -64,7 +65,7 @@ def _address(checkpoint: _core.Checkpoint) -> str:
     return f"{checkpoint.session}@{checkpoint.number}"
 
 
-def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Exception) -> None:
+def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Exception) -> NoReturn:
     """Find out which variables a load of `names` failed for, load the others, and raise.
 
     Damage is found by reading alone. Where nothing is damaged, each variable is unpickled once for

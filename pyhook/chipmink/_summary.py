@@ -12,7 +12,6 @@ import collections
 import datetime
 import decimal
 import fractions
-import functools
 import pathlib
 import re
 import types
@@ -30,7 +29,7 @@ _COLUMNS = 8  # columns shown of a table
 _BITS = 512  # longest integer written out
 
 # Exact types whose repr() is short, cheap and the same everywhere.
-_SMALL = frozenset(
+_SMALL: frozenset[type] = frozenset(
     {
         bool,
         float,
@@ -50,7 +49,7 @@ _SMALL = frozenset(
         re.Pattern,
     }
 )
-_NUMBERS = frozenset({decimal.Decimal, fractions.Fraction})
+_NUMBERS: frozenset[type] = frozenset({decimal.Decimal, fractions.Fraction})
 
 # A class's name, whatever its metaclass makes of the attribute.
 _NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
@@ -68,12 +67,11 @@ def same_atom(a: object, b: object) -> bool:
 def describe(value: object) -> tuple[str, str]:
     """Give the qualified name of a value's type, and its summary."""
     cls = type(value)
-    name = _type_name(cls)
     try:
         summary = _describer(cls)(value)
     except Exception:  # objects may lie about themselves, or change while they are looked at
         summary = ""
-    return name, _clean(summary)
+    return _type_name(cls), _clean(summary)
 
 
 def _clean(text: str) -> str:
@@ -83,7 +81,6 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-@functools.lru_cache(maxsize=1024)
 def _type_name(cls: type) -> str:
     try:
         module, name = cls.__module__, cls.__qualname__
@@ -103,6 +100,8 @@ def _cut(text: str, most: int = _LINE) -> str:
 def _preview(value: Any, depth: int = _DEPTH) -> str:
     """Show a value in little room; types that are not known by their name only."""
     cls = type(value)
+    if type(cls) is not type:  # its metaclass may have comparisons and hashes of its own
+        return f"<{_NAME(cls)}>"
     if cls is int:
         return repr(value) if value.bit_length() <= _BITS else f"<int of {value.bit_length()} bits>"
     if cls is str:
@@ -318,9 +317,8 @@ _BY_NAME: dict[str, Callable[[Any], str]] = {
 }
 
 
-@functools.lru_cache(maxsize=1024)
 def _describer(cls: type) -> Callable[[Any], str]:
-    if cls in _BY_TYPE:
+    if type(cls) is type and cls in _BY_TYPE:
         return _BY_TYPE[cls]
     if issubclass(cls, type):
         return _describe_class

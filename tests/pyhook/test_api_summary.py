@@ -118,6 +118,9 @@ def test_of_liars() -> None:
         def __module__(cls) -> str:  # type: ignore[override]
             raise RuntimeError("no module")
 
+        def __eq__(cls, other: object) -> bool:  # and thus no hash
+            raise RuntimeError("no comparison")
+
     class Liar(metaclass=Meta):
         def __repr__(self) -> str:
             called.append("repr")
