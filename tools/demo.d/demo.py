@@ -173,7 +173,7 @@ class Demo:
             self._look_without_mount()
             return
         self._shell(f"ls sessions/{SESSION} {last}")
-        self._shell(f"ls -l {before}/vars", 16)
+        self._shell(f"ls -lS {before}/vars", 24)
         self._shell(f"du -shl --apparent-size {log}/*/vars | tail -n 4")
         self._shell(f"du -sh {log}/*/vars | tail -n 4")
         self._shell("du -sh pods")

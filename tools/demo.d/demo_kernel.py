@@ -89,7 +89,7 @@ class Recorder:
 
 def headline(code: str) -> str:
     """Return the first line of a cell that says something."""
-    lines = [line.strip() for line in code.splitlines()]
+    lines = [line.strip("# ") for line in code.splitlines()]
     return next((line for line in lines if line and not line.startswith("%")), "")
 
 
