@@ -159,8 +159,23 @@ int cm_map_check(const void *content, size_t size)
     return cm_map_parts(content, size, pass, NULL);
 }
 
-/* `level`: what the parent asks for, or -1 at the root. Recursion is bounded by LEVELS_MOST: levels fall by one. */
-static int walk_node(cm_store *store, const cm_id *id, int level, cm_map_visitor visit, void *arg)
+/*
+ * What an entry of an inner node says of its child. Keys ascend, so no node occurs twice in a map: small damaged nodes that
+ * name each other many times over cannot make a map without end.
+ */
+static int check_child(const cm_map_entry *parent, const cm_map_entry *first)
+{
+    return compare(parent->key, parent->key_size, first->key, first->key_size) == 0
+               ? 0
+               : cm_fail(EILSEQ, "damaged map: a node does not begin with the key it is filed under");
+}
+
+/*
+ * `parent`: the entry that leads here, NULL at the root. `level`: what it asks for, or -1. Recursion is bounded by
+ * LEVELS_MOST: levels fall by one.
+ */
+static int walk_node(cm_store *store, const cm_id *id, const cm_map_entry *parent, int level, cm_map_visitor visit,
+                     void *arg)
 {
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     int result = cm_object_get(store, id, CM_KIND_MAP, &content);
@@ -171,14 +186,18 @@ static int walk_node(cm_store *store, const cm_id *id, int level, cm_map_visitor
         return result;
     if (level >= 0 && node.level != (unsigned)level)
         return cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node.level, level);
+    if (parent && node.left == 0)
+        return cm_fail(EILSEQ, "damaged map: an empty node below another");
     cm_map_entry entry = {0};
     while ((result = next_entry(&node, &entry)) > 0) {
-        if (node.level == 0) {
+        result = parent ? check_child(parent, &entry) : 0;
+        parent = NULL; /* only the first entry */
+        if (!result && node.level == 0) {
             result = visit(arg, &entry);
-        } else {
+        } else if (!result) {
             cm_id child;
             memcpy(&child, entry.value, sizeof child);
-            result = walk_node(store, &child, (int)node.level - 1, visit, arg);
+            result = walk_node(store, &child, &entry, (int)node.level - 1, visit, arg);
         }
         if (result)
             return result;
@@ -188,7 +207,7 @@ static int walk_node(cm_store *store, const cm_id *id, int level, cm_map_visitor
 
 int cm_map_each(cm_store *store, const cm_id *root, cm_map_visitor visit, void *arg)
 {
-    return walk_node(store, root, -1, visit, arg);
+    return walk_node(store, root, NULL, -1, visit, arg);
 }
 
 int cm_map_find(cm_store *store, const cm_id *root, const void *key, size_t size, cm_buffer *value)
