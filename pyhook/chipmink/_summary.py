@@ -8,6 +8,7 @@ deterministic, because it is stored: no addresses, no order that depends on hash
 
 from __future__ import annotations
 
+import abc
 import collections
 import datetime
 import decimal
@@ -97,10 +98,16 @@ def _cut(text: str, most: int = _LINE) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def _is_plain(cls: type) -> bool:
+    """Tell whether a class can be compared and hashed: metaclasses may define what that does."""
+    meta = type(cls)
+    return meta is type or meta is abc.ABCMeta
+
+
 def _preview(value: Any, depth: int = _DEPTH) -> str:
     """Show a value in little room; types that are not known by their name only."""
     cls = type(value)
-    if type(cls) is not type:  # its metaclass may have comparisons and hashes of its own
+    if not _is_plain(cls):
         return f"<{_NAME(cls)}>"
     if cls is int:
         return repr(value) if value.bit_length() <= _BITS else f"<int of {value.bit_length()} bits>"
@@ -318,7 +325,7 @@ _BY_NAME: dict[str, Callable[[Any], str]] = {
 
 
 def _describer(cls: type) -> Callable[[Any], str]:
-    if type(cls) is type and cls in _BY_TYPE:
+    if _is_plain(cls) and cls in _BY_TYPE:
         return _BY_TYPE[cls]
     if issubclass(cls, type):
         return _describe_class
