@@ -47,9 +47,9 @@ typedef struct cm_backend_ops {
     int (*get)(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info);
     /* By id, from the first id >= *from (NULL: from the start); stops at a non-zero visitor, which is returned. */
     int (*list)(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg);
-    /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. -EEXIST from
-     * commit: a ref was not as expected, nothing was done. Puts of one txn may come from several threads. Commit and abort
-     * both free the txn, whatever they return. */
+    /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. Puts of one txn may come
+     * from several threads. Commit and abort free the txn, whatever they return; but when commit returns -EEXIST, a ref was not as
+     * expected, nothing was done, and the txn goes on: commit it with other refs, or abort it. */
     int (*begin)(cm_backend *backend, cm_backend_txn **txn);
     int (*put)(cm_backend_txn *txn, const cm_record *records, size_t count);
     /* May be NULL. A backend that encodes records itself takes contents instead; fills in their stored sizes. */

@@ -489,7 +489,8 @@ static int remote_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t 
         add_optional(&c.request, refs[i].value, refs[i].value_size);
     }
     int result = call_in_transaction(txn->store, &c);
-    free(txn);
+    if (result != -EEXIST)
+        free(txn);
     return result;
 }
 

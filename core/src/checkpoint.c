@@ -25,6 +25,7 @@ int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
     if (c->code)
         cm_buffer_string(out, c->code);
     cm_buffer_varint(out, c->variable_count);
+    cm_buffer_varint(out, c->namespace_size);
     cm_buffer_append(out, &c->variable_map, sizeof(cm_id));
     cm_buffer_append(out, &c->page_map, sizeof(cm_id));
     cm_buffer_varint(out, c->unsaved_count);
@@ -67,6 +68,7 @@ int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
     c->message = has & 1 ? cm_read_string(&reader) : NULL;
     c->code = has & 2 ? cm_read_string(&reader) : NULL;
     c->variable_count = cm_read_varint(&reader);
+    c->namespace_size = cm_read_bounded(&reader, INT64_MAX);
     read_id(&reader, &c->variable_map);
     read_id(&reader, &c->page_map);
     c->unsaved_count = cm_read_bounded(&reader, size / 2);
@@ -107,6 +109,7 @@ void cm_variable_encode(const cm_variable *v, cm_buffer *out)
     cm_buffer_varint(out, v->size);
     cm_buffer_varint(out, v->stored);
     cm_buffer_varint(out, v->pods);
+    cm_buffer_varint(out, v->plain);
     cm_buffer_varint(out, v->changed);
     cm_buffer_u64(out, (uint64_t)v->changed_time);
     cm_buffer_append(out, &v->root.pod, sizeof(cm_id));
@@ -124,6 +127,7 @@ int cm_variable_decode(const void *value, size_t size, cm_variable *v)
     v->size = cm_read_bounded(&reader, INT64_MAX);
     v->stored = cm_read_varint(&reader);
     v->pods = cm_read_varint(&reader);
+    v->plain = cm_read_bounded(&reader, 1);
     v->changed = cm_read_varint(&reader);
     v->changed_time = (int64_t)cm_read_u64(&reader);
     read_id(&reader, &v->root.pod);
@@ -292,6 +296,11 @@ const char *cm_checkpoint_unsaved_name(const cm_checkpoint *c, size_t i)
 const char *cm_checkpoint_unsaved_reason(const cm_checkpoint *c, size_t i)
 {
     return c->unsaved[2 * i + 1];
+}
+
+uint64_t cm_checkpoint_namespace_size(const cm_checkpoint *c)
+{
+    return c->namespace_size;
 }
 
 size_t cm_checkpoint_variable_count(const cm_checkpoint *c)

@@ -21,7 +21,7 @@ struct cm_checkpoint {
     char *message, *code; /* NULL: none */
     cm_parent *parents;
     size_t parent_count;
-    uint64_t variable_count;
+    uint64_t variable_count, namespace_size;
     cm_id variable_map; /* name -> cm_variable */
     cm_id page_map;     /* page, 8 bytes big endian -> pod id, owner page */
     char **unsaved;     /* name, reason, name, reason, ... */
@@ -67,9 +67,12 @@ typedef struct cm_head {
 /* An absent head is an empty one on branch "main". */
 CM_MUST_USE int cm_head_read(cm_store *store, const char *session, cm_head *head);
 void cm_head_clear(cm_head *head);
-/* One atomic commit of `txn`: checkpoint `number`, its branch, the head. Frees the txn. */
-CM_MUST_USE int cm_head_advance(cm_store *store, cm_backend_txn *txn, const char *session, const cm_head *head,
-                                uint64_t number, const cm_id *checkpoint);
+/*
+ * One atomic commit of *txn: checkpoint `number`, its branch, the head; and, if `keep` is not NULL, a branch of that name at
+ * the head as it was. *txn becomes NULL, but stays as it is with -EEXIST: the head has moved.
+ */
+CM_MUST_USE int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, const cm_head *head,
+                                uint64_t number, const cm_id *checkpoint, const char *keep);
 /* Session and ref names: what may not be in them. */
 CM_MUST_USE int cm_name_check(const char *what, const char *name);
 

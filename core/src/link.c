@@ -29,7 +29,7 @@ struct cm_link {
     cm_plan_source source;
     cm_plan plan;
     uint64_t size; /* of the stream */
-    cm_lazy lazy; /* of a closed variable read as a file */
+    cm_lazy lazy;  /* of a closed variable read as a file */
     bool is_lazy;
     pthread_mutex_t lock; /* guards the bodies, and a lazy plan */
     cm_linked_body *newest, *oldest;
@@ -128,6 +128,11 @@ static int locate(void *arg, uint64_t page, cm_page *out)
     return cm_checkpoint_page(((cm_link *)arg)->checkpoint, page, out);
 }
 
+static int all_roots(void *arg, cm_plan_root **roots, size_t *count)
+{
+    return cm_checkpoint_roots(((cm_link *)arg)->checkpoint, roots, count);
+}
+
 /* The patched body of an instance, from memory or read again. Called locked. */
 static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
 {
@@ -156,21 +161,6 @@ static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
-static int by_rank(const void *a, const void *b)
-{
-    const cm_variable *x = *(const cm_variable *const *)a, *y = *(const cm_variable *const *)b;
-    return x->rank < y->rank ? -1 : x->rank > y->rank;
-}
-
-static cm_plan_root *roots_of(const cm_variable **variables, size_t count)
-{
-    qsort(variables, count, sizeof *variables, by_rank);
-    cm_plan_root *roots = malloc((count ? count : 1) * sizeof *roots);
-    for (size_t i = 0; roots && i < count; i++)
-        roots[i] = (cm_plan_root){variables[i]->name, variables[i]->root};
-    return roots;
-}
-
 static int choose(cm_checkpoint *checkpoint, const char *const *names, size_t count, const cm_variable **chosen)
 {
     for (size_t i = 0; i < count; i++) {
@@ -181,38 +171,35 @@ static int choose(cm_checkpoint *checkpoint, const char *const *names, size_t co
     return 0;
 }
 
+/* One variable as a file. The content id of a closed one is its pod's: see cm_save_measure. */
+static int plan_file(cm_link *link, const char *name)
+{
+    const cm_variable *variable;
+    int result = cm_checkpoint_variable(link->checkpoint, name, &variable);
+    if (result)
+        return result;
+    const cm_plan_root root = {variable->name, variable->root};
+    link->is_lazy = cm_id_equal(&variable->content, &variable->root.pod);
+    if (link->is_lazy)
+        return cm_lazy_open(&link->source, &root, variable->size, &link->plan, &link->lazy);
+    return cm_plan_make(&link->source, &root, 1, 0, &link->plan);
+}
+
 static int plan(cm_link *link, const char *const *names, size_t count, unsigned flags)
 {
-    cm_checkpoint *c = link->checkpoint;
-    const cm_variable *variables;
-    size_t variable_count;
-    int result = cm_checkpoint_variables(c, &variables, &variable_count);
-    if (result)
-        return result;
-    bool everything = count == 0;
-    size_t chosen_count = everything ? variable_count : count;
-    cm_cleanup(cm_cleanup_free) const cm_variable **chosen = malloc((chosen_count + 1) * sizeof *chosen);
-    cm_cleanup(cm_cleanup_free) const cm_variable **ordered = malloc((variable_count + 1) * sizeof *ordered);
-    if (!chosen || !ordered)
-        return cm_fail(ENOMEM, "out of memory");
-    for (size_t i = 0; i < variable_count; i++) {
-        ordered[i] = &variables[i];
-        if (everything)
-            chosen[i] = &variables[i];
+    if (flags == 0)
+        return plan_file(link, names[0]);
+    cm_cleanup(cm_cleanup_free) cm_plan_root *roots = NULL;
+    int result = 0;
+    if (count == 0) {
+        result = cm_checkpoint_roots(link->checkpoint, &roots, &count);
+    } else {
+        cm_cleanup(cm_cleanup_free) const cm_variable **chosen = malloc(count * sizeof *chosen);
+        result = chosen ? choose(link->checkpoint, names, count, chosen) : cm_fail(ENOMEM, "out of memory");
+        if (!result)
+            result = cm_roots_by_rank(chosen, count, &roots);
     }
-    if (!everything)
-        result = choose(c, names, count, chosen);
-    if (result)
-        return result;
-    cm_cleanup(cm_cleanup_free) cm_plan_root *roots = roots_of(chosen, chosen_count);
-    cm_cleanup(cm_cleanup_free) cm_plan_root *all = roots_of(ordered, variable_count);
-    if (!roots || !all)
-        return cm_fail(ENOMEM, "out of memory");
-    /* The content id of a closed variable is its pod's: see cm_variable and save_commit.c. */
-    link->is_lazy = flags == 0 && cm_id_equal(&chosen[0]->content, &chosen[0]->root.pod);
-    if (link->is_lazy)
-        return cm_lazy_open(&link->source, roots, chosen[0]->size, &link->plan, &link->lazy);
-    return cm_plan_make(&link->source, roots, chosen_count, all, variable_count, flags, &link->plan);
+    return result ? result : cm_plan_make(&link->source, roots, count, flags, &link->plan);
 }
 
 int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_link **out)
@@ -223,7 +210,7 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (!link)
         return cm_fail(ENOMEM, "out of memory");
     link->checkpoint = cm_checkpoint_ref(checkpoint);
-    link->source = (cm_plan_source){fetch, locate, linked, link};
+    link->source = (cm_plan_source){fetch, locate, all_roots, linked, link};
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
     int result = plan(link, names, count, flags);
@@ -355,7 +342,7 @@ uint64_t cm_link_buffer_size(const cm_link *link, size_t i)
 
 bool cm_link_buffer_readonly(const cm_link *link, size_t i)
 {
-    return link->plan.buffers[i].readonly;
+    return link->plan.buffers[i].kind == CM_BUFFER_READONLY;
 }
 
 typedef struct part {

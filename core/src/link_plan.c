@@ -84,6 +84,9 @@ int cm_plan_add_literal(cm_plan *plan, const void *bytes, size_t size)
 
 static int add_get(cm_plan *plan, uint32_t memo)
 {
+    if (!GROW(plan->literal_gets, plan->literal_get_count, plan->literal_get_capacity))
+        return no_memory();
+    plan->literal_gets[plan->literal_get_count++] = (uint32_t)plan->literals.size;
     const uint8_t bytes[CM_GET_SIZE] = {CM_OP_LONG_BINGET, (uint8_t)memo, (uint8_t)(memo >> 8), (uint8_t)(memo >> 16),
                                         (uint8_t)(memo >> 24)};
     return cm_plan_add_literal(plan, bytes, sizeof bytes);
@@ -92,12 +95,13 @@ static int add_get(cm_plan *plan, uint32_t memo)
 int cm_plan_add_buffer(cm_plan *plan, unsigned flags, const cm_event *event)
 {
     unsigned kind = event->type - CM_EVENT_BUFFER;
-    cm_tree_ref tree = {event->id, event->size, kind == CM_BUFFER_READONLY};
+    cm_tree_ref tree = {event->id, event->size, (uint8_t)kind};
     if ((flags & CM_LINK_BUFFERS) && kind <= CM_BUFFER_READONLY) {
         if (!GROW(plan->buffers, plan->buffer_count, plan->buffer_capacity))
             return no_memory();
         plan->buffers[plan->buffer_count++] = tree;
-        return cm_plan_add_literal(plan, "\x97\x98", tree.readonly ? 2 : 1); /* NEXT_BUFFER, READONLY_BUFFER */
+        return cm_plan_add_literal(plan, "\x97\x98",
+                                   kind == CM_BUFFER_READONLY ? 2 : 1); /* NEXT_BUFFER, READONLY_BUFFER */
     }
     static const uint8_t opcodes[] = {
         [CM_BUFFER_WRITABLE] = 0x96,   /* BYTEARRAY8 */
@@ -436,6 +440,35 @@ static int attempt(planner *p, const cm_plan_root *roots, size_t count, const cm
     return result ? result : cm_plan_add_literal(p->plan, ".", 1); /* STOP */
 }
 
+static int by_rank(const void *a, const void *b)
+{
+    const cm_variable *x = *(const cm_variable *const *)a, *y = *(const cm_variable *const *)b;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+int cm_roots_by_rank(const cm_variable **variables, size_t count, cm_plan_root **roots)
+{
+    *roots = malloc((count + 1) * sizeof **roots);
+    if (!*roots)
+        return no_memory();
+    qsort(variables, count, sizeof *variables, by_rank);
+    for (size_t i = 0; i < count; i++)
+        (*roots)[i] = (cm_plan_root){variables[i]->name, variables[i]->root};
+    return 0;
+}
+
+int cm_checkpoint_roots(cm_checkpoint *checkpoint, cm_plan_root **roots, size_t *count)
+{
+    const cm_variable *variables;
+    int result = cm_checkpoint_variables(checkpoint, &variables, count);
+    if (result)
+        return result;
+    cm_cleanup(cm_cleanup_free) const cm_variable **all = malloc((*count + 1) * sizeof *all);
+    for (size_t i = 0; all && i < *count; i++)
+        all[i] = &variables[i];
+    return all ? cm_roots_by_rank(all, *count, roots) : no_memory();
+}
+
 static void drop_frames(planner *p)
 {
     while (p->frame_count) {
@@ -445,24 +478,29 @@ static void drop_frames(planner *p)
     }
 }
 
-int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, const cm_plan_root *all,
-                 size_t all_count, unsigned flags, cm_plan *plan)
+/* Puts all variables in front, in the order in which they were walked: that always works. */
+static int last_resort(planner *p, const cm_plan_root *roots, size_t count)
+{
+    cm_cleanup(cm_cleanup_free) cm_plan_root *all = NULL;
+    size_t all_count;
+    int result = p->source->all(p->source->arg, &all, &all_count);
+    p->prelude_count = 0;
+    return result ? result : attempt(p, roots, count, all, all_count);
+}
+
+int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags, cm_plan *plan)
 {
     uint64_t prelude[PRELUDE_MOST];
     planner p = {.source = source, .plan = plan, .flags = flags, .prelude = prelude};
     *plan = (cm_plan){0};
     int result = attempt(&p, roots, count, NULL, 0);
-    while (result == CONFLICT && p.has_culprit && p.prelude_count < PRELUDE_MOST) {
-        prelude[p.prelude_count++] = p.culprit;
+    for (bool last = false; result == CONFLICT && !last;) {
+        last = !p.has_culprit || p.prelude_count == PRELUDE_MOST;
+        if (!last)
+            prelude[p.prelude_count++] = p.culprit;
         drop_frames(&p);
         cm_plan_clear(plan);
-        result = attempt(&p, roots, count, NULL, 0);
-    }
-    if (result == CONFLICT) {
-        p.prelude_count = 0;
-        drop_frames(&p);
-        cm_plan_clear(plan);
-        result = attempt(&p, roots, count, all, all_count);
+        result = last ? last_resort(&p, roots, count) : attempt(&p, roots, count, NULL, 0);
     }
     if (result == CONFLICT)
         result = cm_fail(EILSEQ, "damaged pods: their references go round in a circle that no order resolves");
@@ -482,6 +520,7 @@ void cm_plan_clear(cm_plan *plan)
     free(plan->segments);
     free(plan->trees);
     free(plan->buffers);
+    free(plan->literal_gets);
     cm_buffer_free(&plan->literals);
     *plan = (cm_plan){0};
 }

@@ -51,6 +51,8 @@ typedef struct cm_plan_source {
     /* Fills the view of a pod; the body may be borrowed from `content`, which the caller frees after the view. */
     int (*fetch)(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content);
     int (*locate)(void *arg, uint64_t page, cm_page *out);
+    /* Every variable in walking order, for the last resort; the caller frees *roots. */
+    int (*all)(void *arg, struct cm_plan_root **roots, size_t *count);
     /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
     void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
     void *arg;
@@ -75,7 +77,7 @@ typedef struct cm_segment {
 typedef struct cm_tree_ref {
     cm_id root;
     uint64_t size;
-    bool readonly;
+    uint8_t kind; /* enum cm_buffer_kind */
 } cm_tree_ref;
 
 typedef struct cm_plan {
@@ -91,17 +93,20 @@ typedef struct cm_plan {
     cm_tree_ref *buffers; /* out of band */
     size_t buffer_count, buffer_capacity;
     cm_buffer literals;
+    uint32_t *literal_gets; /* where LONG_BINGETs stand in them */
+    size_t literal_get_count, literal_get_capacity;
     uint64_t size;
     uint32_t memo;
 } cm_plan;
 
-/*
- * [blocks] `all`: every variable of the checkpoint in walking order, for the last resort. The plan is to be cleared also on
- * failure.
- */
-CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count,
-                             const cm_plan_root *all, size_t all_count, unsigned flags, cm_plan *plan);
+/* [blocks] The plan is to be cleared also on failure. */
+CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags,
+                             cm_plan *plan);
 void cm_plan_clear(cm_plan *plan);
+/* Roots in walking order, which is that of the ranks; reorders `variables`. The caller frees *roots. */
+CM_MUST_USE int cm_roots_by_rank(const cm_variable **variables, size_t count, cm_plan_root **roots);
+/* [blocks] Those of all variables of a checkpoint. */
+CM_MUST_USE int cm_checkpoint_roots(cm_checkpoint *checkpoint, cm_plan_root **roots, size_t *count);
 /* The instance at a page, or CM_NO_INSTANCE. */
 uint32_t cm_plan_find(const cm_plan *plan, uint64_t page);
 /* The index in the stream's memo of local `index` of an instance. */

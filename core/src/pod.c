@@ -12,6 +12,11 @@ uint64_t cm_page_of_variable(const char *name)
     return XXH3_64bits(name, strlen(name));
 }
 
+uint64_t cm_page_of_edit(const char *name, uint64_t number)
+{
+    return XXH3_64bits_withSeed(name, strlen(name), number + 1);
+}
+
 uint64_t cm_page_of_child(uint64_t parent, uint32_t ordinal)
 {
     uint8_t bytes[12];
@@ -77,6 +82,7 @@ static bool read_event(cm_reader *reader, cm_event *event, uint32_t *position, u
     event->position = *position;
     event->memo = *memo;
     event->type = *type;
+    event->stored = false;
     event->pod = NULL;
     const uint8_t *id = NULL;
     if (is_buffer(event->type)) {
@@ -100,6 +106,27 @@ static bool read_event(cm_reader *reader, cm_event *event, uint32_t *position, u
         return false;
     memcpy(&event->id, id, sizeof event->id);
     return true;
+}
+
+/* Every external is a LONG_BINGET of its own, which is no get. */
+static int check_externals(const cm_pod_view *view)
+{
+    size_t get = 0;
+    uint64_t free_from = 0; /* the end of the external before */
+    for (size_t i = 0; i < view->event_count; i++) {
+        const cm_event *event = &view->events[i];
+        if (event->type != CM_EVENT_EXTERNAL)
+            continue;
+        if (view->body_size < CM_GET_SIZE || event->position > view->body_size - CM_GET_SIZE ||
+            view->body[event->position] != CM_OP_LONG_BINGET)
+            return cm_fail(EILSEQ, "damaged pod: an external that is at no LONG_BINGET");
+        while (get < view->get_count && view->gets[get] + CM_GET_SIZE <= event->position)
+            get++;
+        if (event->position < free_from || (get < view->get_count && view->gets[get] < event->position + CM_GET_SIZE))
+            return cm_fail(EILSEQ, "damaged pod: an external over another reference");
+        free_from = (uint64_t)event->position + CM_GET_SIZE;
+    }
+    return 0;
 }
 
 /* An item of the encoding takes at least this many bytes, which bounds what a hostile count can make us allocate. */
@@ -161,14 +188,7 @@ int cm_pod_decode(const void *content, size_t size, cm_pod_view *view)
         if (index >= view->memo_count)
             return cm_fail(EILSEQ, "damaged pod: a reference to object %u of %u", index, view->memo_count);
     }
-    for (size_t i = 0; i < view->event_count; i++) {
-        const cm_event *event = &view->events[i];
-        if (event->type == CM_EVENT_EXTERNAL &&
-            (view->body_size < CM_GET_SIZE || event->position > view->body_size - CM_GET_SIZE ||
-             view->body[event->position] != CM_OP_LONG_BINGET))
-            return cm_fail(EILSEQ, "damaged pod: an external that is at no LONG_BINGET");
-    }
-    return 0;
+    return check_externals(view);
 }
 
 void cm_pod_view_clear(cm_pod_view *view)

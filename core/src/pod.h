@@ -29,6 +29,7 @@ typedef struct cm_event {
     uint64_t size;  /* BUFFER: bytes. CHILD: of the plain stream of it and all below it, each linked in its place */
     uint64_t memos; /* CHILD: objects memoized by it and all below it */
     cm_id id;       /* CHILD: pod; BUFFER: root of its tree */
+    bool stored;    /* while building, BUFFER: it is in the store already, id is set */
     cm_pod *pod;    /* while building: the child or external target */
 } cm_event;
 
@@ -57,6 +58,7 @@ enum { CM_PAGE_NONE = 0 };
 
 /* Pages: addresses in the virtual memo space, derived from names and places, so that equal programs give equal pages. */
 uint64_t cm_page_of_variable(const char *name);
+uint64_t cm_page_of_edit(const char *name, uint64_t number);
 uint64_t cm_page_of_child(uint64_t parent, uint32_t ordinal);
 
 /* Bytes a buffer takes in a plain stream: opcode, eight bytes of length, data. */

@@ -2,6 +2,7 @@
 /* pod_build.c - the builder's side of save.h: pods under construction. One thread per save. */
 #include "save_internal.h"
 
+#include "checkpoint.h"
 #include "codec.h"
 #include "tree.h"
 
@@ -29,8 +30,7 @@ void cm_body_grow(cm_body *body, size_t size)
     body->limit = start + capacity;
 }
 
-/* Makes room for one more element in a growing array. */
-static bool room(void *array, size_t count, size_t *capacity, size_t element)
+bool cm_save_room(void *array, size_t count, size_t *capacity, size_t element)
 {
     if (count < *capacity)
         return true;
@@ -81,7 +81,7 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
 {
     size_t capacity = save->pod_capacity;
     if (!page_room(save) || save->pod_count == UINT32_MAX ||
-        !room(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
+        !cm_save_room(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
         return NULL;
     save->pod_capacity = (uint32_t)capacity;
     cm_pod *pod = calloc(1, sizeof *pod);
@@ -98,7 +98,9 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
         pod->ordinal = parent->children_made++;
         pod->page = cm_page_of_child(parent->page, pod->ordinal);
     } else {
-        pod->page = cm_page_of_variable(save->variable_name ? save->variable_name : "");
+        const char *name = save->variable_name ? save->variable_name : "";
+        /* An edit keeps the head's page map: none of its pages may be taken for one of the new pods. */
+        pod->page = save->edit ? cm_page_of_edit(name, save->head->last) : cm_page_of_variable(name);
     }
     while (pod->page == CM_PAGE_NONE || cm_save_page_find(save, pod->page)) {
         pod->page++; /* two places with one 64-bit hash: the later one moves on */
@@ -128,7 +130,7 @@ void cm_pod_destroy(cm_pod *pod)
 
 static cm_event *add_event(cm_pod *pod, uint8_t type)
 {
-    if (!room(&pod->events, pod->event_count, &pod->event_capacity, sizeof *pod->events)) {
+    if (!cm_save_room(&pod->events, pod->event_count, &pod->event_capacity, sizeof *pod->events)) {
         pod->body.error = -ENOMEM;
         return NULL;
     }
@@ -146,13 +148,17 @@ static void put_get(cm_body *body, uint32_t index)
     }
 }
 
+void cm_pod_note_get(cm_pod *pod, uint32_t position)
+{
+    if (cm_save_room(&pod->gets, pod->get_count, &pod->get_capacity, sizeof *pod->gets))
+        pod->gets[pod->get_count++] = position;
+    else
+        pod->body.error = -ENOMEM;
+}
+
 void cm_pod_get(cm_pod *pod, uint32_t index)
 {
-    if (!room(&pod->gets, pod->get_count, &pod->get_capacity, sizeof *pod->gets)) {
-        pod->body.error = -ENOMEM;
-        return;
-    }
-    pod->gets[pod->get_count++] = (uint32_t)cm_body_size(&pod->body);
+    cm_pod_note_get(pod, (uint32_t)cm_body_size(&pod->body));
     put_get(&pod->body, index);
 }
 
@@ -215,6 +221,17 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
         if (result && !pod->body.error)
             pod->body.error = result;
     }
+}
+
+void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_t size)
+{
+    cm_event *event = add_event(pod, (uint8_t)(CM_EVENT_BUFFER + kind));
+    if (!event)
+        return;
+    event->size = size;
+    event->id = *root;
+    event->stored = true;
+    pod->tree_size += cm_buffer_stream_size(size);
 }
 
 int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)

@@ -3,7 +3,7 @@
 
 /*
  * By type and size. A pod of its own costs about a hundred bytes and a look-up, so what is small stays with its parent;
- * what is big changes, or is shared and loaded, by itself. Code is small and changes as a whole.
+ * what is big changes, or is shared and loaded, by itself; so does code.
  */
 enum {
     OWN_POD_BYTES = 4096, /* of bytes, str, arrays */
@@ -30,8 +30,8 @@ enum cm_action cm_policy_decide(const cm_features *features)
         return features->length >= OWN_POD_LENGTH ? CM_SPLIT : CM_BUNDLE;
     case CM_CLASS_INSTANCE:
         return features->depth <= OWN_POD_DEPTH && features->length >= OWN_POD_LENGTH ? CM_SPLIT : CM_BUNDLE;
-    case CM_CLASS_CODE:
-        return CM_BUNDLE;
+    case CM_CLASS_CODE: /* is referred to by instances in many variables: none should need another's pod for it */
+        return CM_SPLIT;
     }
     return CM_BUNDLE;
 }

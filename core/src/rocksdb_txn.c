@@ -516,11 +516,12 @@ int cm_rocksdb_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t cou
     int result = enter_txn(txn);
     if (result == 0) {
         result = commit_txn(txn, refs, count);
-        if (result < 0)
+        if (result < 0 && result != -EEXIST)
             take_back(txn);
         cm_rocksdb_leave(txn->store);
     }
-    free_txn(txn);
+    if (result != -EEXIST)
+        free_txn(txn);
     return result;
 }
 

@@ -25,7 +25,7 @@ static void init_sync(cm_save *save)
     pthread_condattr_destroy(&monotonic);
 }
 
-static int open_parent(cm_save *save)
+int cm_save_open_head(cm_save *save)
 {
     int result = cm_head_read(save->store, save->session, save->head);
     if (!result && save->head->number)
@@ -51,7 +51,7 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **out)
     save->head = calloc(1, sizeof *save->head);
     save->pending = cm_known_new();
     save->begin_ns = now_ns();
-    result = save->session && save->head && save->pending ? open_parent(save) : cm_fail(ENOMEM, "out of memory");
+    result = save->session && save->head && save->pending ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
     if (!result)
         result = store->backend->ops->begin(store->backend, &save->txn);
     if (result) {
@@ -60,6 +60,14 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **out)
     }
     *out = save;
     return 0;
+}
+
+int cm_save_begin_edit(cm_store *store, const char *session, cm_save **save)
+{
+    int result = cm_save_begin(store, session, save);
+    if (!result)
+        (*save)->edit = true;
+    return result;
 }
 
 int cm_save_variable_begin(cm_save *save, const char *name)
@@ -71,26 +79,13 @@ int cm_save_variable_begin(cm_save *save, const char *name)
     return save->variable_name ? 0 : cm_fail(ENOMEM, "out of memory");
 }
 
-static bool room(void *array, size_t count, size_t *capacity, size_t element)
-{
-    if (count < *capacity)
-        return true;
-    size_t larger = *capacity ? *capacity * 2 : 16;
-    void *grown = realloc(*(void **)array, larger * element);
-    if (!grown)
-        return false;
-    *(void **)array = grown;
-    *capacity = larger;
-    return true;
-}
-
 int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const char *type, const char *summary)
 {
     if (!save->variable_name)
         return cm_fail(EINVAL, "no variable was begun");
     if (!pod->finished)
         return cm_fail(EINVAL, "the pod of variable '%s' is not finished", save->variable_name);
-    if (!room(&save->variables, save->variable_count, &save->variable_capacity, sizeof *save->variables))
+    if (!cm_save_room(&save->variables, save->variable_count, &save->variable_capacity, sizeof *save->variables))
         return cm_fail(ENOMEM, "out of memory");
     cm_saved_variable *v = &save->variables[save->variable_count];
     *v = (cm_saved_variable){.name = save->variable_name,
@@ -117,7 +112,7 @@ void cm_save_variable_cancel(cm_save *save)
 
 int cm_save_unsaved(cm_save *save, const char *name, const char *reason)
 {
-    if (!room(&save->unsaved, save->unsaved_count, &save->unsaved_capacity, sizeof *save->unsaved))
+    if (!cm_save_room(&save->unsaved, save->unsaved_count, &save->unsaved_capacity, sizeof *save->unsaved))
         return cm_fail(ENOMEM, "out of memory");
     cm_unsaved *u = &save->unsaved[save->unsaved_count++];
     *u = (cm_unsaved){strdup(name), strdup(reason)};
@@ -206,6 +201,7 @@ void cm_save_free(cm_save *save)
     free(save->pages);
     free(save->variables);
     free(save->unsaved);
+    cm_save_clear_carried(save);
     free(save->variable_name);
     free(save->queue);
     free(save->session);

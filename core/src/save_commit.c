@@ -3,11 +3,8 @@
 #include "save_internal.h"
 
 #include "checkpoint.h"
-#include "plan.h"
 
 #include <time.h>
-
-enum { STREAM_FRAME = 3 /* PROTO 5 and STOP */ };
 
 static int64_t clock_ns(clockid_t id)
 {
@@ -16,187 +13,15 @@ static int64_t clock_ns(clockid_t id)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* ---- what a variable consists of ------------------------------------------------------------------------------------ */
-
-/* A set of pods by id: equal pods are stored once. */
-typedef struct id_set {
-    const cm_pod **slots;
-    size_t count, capacity;
-} id_set;
-
-static bool set_add(id_set *set, const cm_pod *pod, bool *added)
-{
-    if (set->count * 3 >= set->capacity * 2) {
-        id_set larger = {.capacity = set->capacity ? set->capacity * 2 : 64};
-        larger.slots = calloc(larger.capacity, sizeof *larger.slots);
-        if (!larger.slots)
-            return false;
-        bool ignored;
-        for (size_t i = 0; i < set->capacity; i++)
-            if (set->slots[i])
-                (void)set_add(&larger, set->slots[i], &ignored); /* cannot grow: it is large enough */
-        free(set->slots);
-        *set = larger;
-    }
-    size_t at = (size_t)cm_id_key(&pod->id) & (set->capacity - 1);
-    while (set->slots[at] && !cm_id_equal(&set->slots[at]->id, &pod->id))
-        at = (at + 1) & (set->capacity - 1);
-    *added = !set->slots[at];
-    set->slots[at] = pod;
-    set->count += *added;
-    return true;
-}
-
-/* Its record, and its buffers'. */
-static uint64_t stored_of(const cm_pod *pod)
-{
-    uint64_t stored = atomic_load_explicit(&pod->stored, memory_order_relaxed);
-    for (const cm_source *source = pod->sources; source; source = source->next)
-        stored += atomic_load_explicit(&source->stored, memory_order_relaxed);
-    return stored;
-}
-
-static int count_pod(id_set *set, const cm_pod *pod, cm_variable *v)
-{
-    bool added;
-    if (!set_add(set, pod, &added))
-        return cm_fail(ENOMEM, "out of memory");
-    v->pods++;
-    if (added)
-        v->stored += stored_of(pod);
-    return 0;
-}
-
-/* No reference leaves the tree of the pod: it is linked from itself alone. */
-static bool closed(const cm_pod *pod)
-{
-    return pod->kind == CM_POD_OBJECT && pod->lowest_target >= pod->sequence;
-}
-
-static int measure_closed(const cm_save *save, const cm_pod *root, id_set *set, cm_variable *v)
-{
-    v->size = STREAM_FRAME + root->tree_size;
-    int result = 0;
-    uint64_t left = root->tree_pods; /* the pods of a tree are made one after the other */
-    for (uint32_t i = root->sequence; !result && left && i < save->pod_count; i++)
-        if (save->pods[i]->finished && left--)
-            result = count_pod(set, save->pods[i], v);
-    v->content = root->id; /* link.c takes this as the sign of a closed variable */
-    return result;
-}
-
-static int fetch(void *arg, const cm_id *id, uint64_t page, cm_pod_view *view, cm_buffer *content)
-{
-    (void)id;
-    (void)content;
-    const cm_pod *pod = cm_save_page_find(arg, page);
-    return pod ? cm_pod_skeleton(pod, view) : cm_fail(EILSEQ, "no pod at page %016llx", (unsigned long long)page);
-}
-
-static void page_of(const cm_pod *pod, cm_page *out)
-{
-    *out = (cm_page){.pod = pod->id, .parent = pod->parent ? pod->parent->page : CM_PAGE_NONE, .kind = pod->kind};
-}
-
-static int locate(void *arg, uint64_t page, cm_page *out)
-{
-    const cm_pod *pod = cm_save_page_find(arg, page);
-    if (!pod)
-        return cm_fail(EILSEQ, "no pod at page %016llx", (unsigned long long)page);
-    page_of(pod, out);
-    return 0;
-}
-
-static cm_plan_root plan_root(const cm_saved_variable *v)
-{
-    return (cm_plan_root){v->name, {v->pod->id, v->pod->page, v->index}};
-}
-
-/* A variable that shares objects with others: its stream is planned as a reader would. */
-static int measure_shared(cm_save *save, size_t i, id_set *set, cm_variable *v)
-{
-    cm_cleanup(cm_cleanup_free) cm_plan_root *all = malloc(save->variable_count * sizeof *all);
-    if (!all)
-        return cm_fail(ENOMEM, "out of memory");
-    for (size_t k = 0; k < save->variable_count; k++)
-        all[k] = plan_root(&save->variables[k]);
-    const cm_plan_source source = {.fetch = fetch, .locate = locate, .arg = save};
-    cm_plan plan;
-    int result = cm_plan_make(&source, &all[i], 1, all, save->variable_count, 0, &plan);
-    if (!result) {
-        v->size = plan.size;
-        result = cm_plan_content(&plan, &all[i], &v->content);
-    }
-    for (size_t k = 0; !result && k < plan.instance_count; k++)
-        result = count_pod(set, cm_save_page_find(save, plan.instances[k].page), v);
-    cm_plan_clear(&plan);
-    return result;
-}
-
-static int measure(cm_save *save, size_t i, cm_variable *v)
-{
-    const cm_saved_variable *saved = &save->variables[i];
-    id_set set = {0};
-    int result = closed(saved->pod) && saved->index == saved->pod->root ? measure_closed(save, saved->pod, &set, v)
-                                                                        : measure_shared(save, i, &set, v);
-    free(set.slots);
-    return result;
-}
-
 /* ---- the record -------------------------------------------------------------------------------------------------- */
-
-static int order_by_name(const void *a, const void *b)
-{
-    return strcmp(((const cm_variable *)a)->name, ((const cm_variable *)b)->name);
-}
-
-/*
- * Fills `variables`, by rank and then sorted by name. Ranks are kept from the parent where the order allows, so that a
- * variable more or less does not touch the records of the others.
- */
-static int describe(cm_save *save, uint64_t number, int64_t time, cm_variable *variables)
-{
-    uint64_t next = 0;
-    for (size_t i = 0; i < save->variable_count; i++) {
-        const cm_saved_variable *saved = &save->variables[i];
-        cm_variable *v = &variables[i];
-        *v = (cm_variable){.name = saved->name,
-                           .type = saved->type,
-                           .summary = saved->summary,
-                           .changed = number,
-                           .changed_time = time,
-                           .root = plan_root(saved).address};
-        int result = measure(save, i, v);
-        const cm_variable *before = NULL;
-        if (!result && save->parent) {
-            result = cm_checkpoint_variable(save->parent, v->name, &before);
-            if (result == -ENOENT)
-                result = 0;
-        }
-        if (result)
-            return cm_fail_in(result, "variable '%s'", v->name);
-        if (before && cm_id_equal(&before->content, &v->content)) {
-            v->changed = before->changed;
-            v->changed_time = before->changed_time;
-        }
-        v->rank = before && before->rank >= next ? before->rank : next;
-        next = v->rank + 1;
-    }
-    qsort(variables, save->variable_count, sizeof *variables, order_by_name);
-    for (size_t i = 1; i < save->variable_count; i++)
-        if (strcmp(variables[i - 1].name, variables[i].name) == 0)
-            return cm_fail(EINVAL, "variable '%s' was saved twice", variables[i].name);
-    return 0;
-}
 
 static int put_node(void *arg, const cm_buffer *content, cm_id *id)
 {
     return cm_save_put_object(arg, CM_KIND_MAP, content, id);
 }
 
-static int put_variables(cm_save *save, const cm_variable *variables, cm_id *root)
+static int put_variables(cm_save *save, const cm_variable *variables, size_t count, cm_id *root)
 {
-    size_t count = save->variable_count;
     cm_cleanup(cm_cleanup_free) cm_map_entry *entries = malloc((count + 1) * sizeof *entries);
     cm_cleanup(cm_cleanup_free) size_t *ends = malloc((count + 1) * sizeof *ends);
     cm_cleanup(cm_buffer_free) cm_buffer values = CM_BUFFER_INIT;
@@ -221,9 +46,16 @@ static int order_pages(const void *a, const void *b)
     return memcmp(a, b, PAGE_KEY);
 }
 
-/* The pages that references from other pods lead to, and those above them: how a load finds them and their places. */
+/*
+ * The pages that references from other pods lead to, and those above them: how a load finds them and their places. An
+ * edit keeps the head's: what it adds has no such references.
+ */
 static int put_pages(cm_save *save, cm_id *root)
 {
+    if (save->edit && save->parent) {
+        *root = save->parent->page_map;
+        return 0;
+    }
     for (size_t i = 0; i < save->variable_count; i++) {
         cm_pod *pod = save->pods[save->variables[i].pod->sequence];
         pod->exported |= pod->kind == CM_POD_FRAGMENT; /* such a variable is found through what the fragment is of */
@@ -239,7 +71,7 @@ static int put_pages(cm_save *save, cm_id *root)
             continue;
         uint8_t key[PAGE_KEY];
         cm_page page;
-        page_of(pod, &page);
+        cm_save_page_of(pod, &page);
         cm_page_key(pod->page, key);
         cm_buffer_append(&bytes, key, sizeof key);
         cm_page_encode(&page, &bytes);
@@ -257,14 +89,26 @@ static int put_pages(cm_save *save, cm_id *root)
     return cm_map_build(entries, count, put_node, save, root);
 }
 
-static void count_stats(const cm_save *save, cm_save_stats *stats)
+static int by_name(const void *name, const void *variable)
 {
+    return strcmp(name, ((const cm_variable *)variable)->name);
+}
+
+/* Objects that several variables share are counted with the one that they were built for. */
+static void count_stats(const cm_save *save, const cm_variable *variables, size_t count, cm_save_stats *stats)
+{
+    for (size_t i = 0; i < count; i++) {
+        stats->logical_bytes += variables[i].size;
+        stats->pods += variables[i].pods;
+    }
     for (size_t i = 0; i < save->variable_count; i++) {
         const cm_saved_variable *v = &save->variables[i];
-        if (v->pod->sequence < v->first_pod || v->pod->sequence >= v->end_pod)
-            continue; /* an earlier variable's object under a second name */
-        stats->logical_bytes += STREAM_FRAME + v->pod->tree_size;
-        stats->pods += v->pod->tree_pods;
+        const cm_variable *in = count ? bsearch(v->name, variables, count, sizeof *variables, by_name) : NULL;
+        if (!in || in->root.page != v->pod->page)
+            continue; /* the merge took theirs */
+        bool own = v->pod->sequence >= v->first_pod && v->pod->sequence < v->end_pod;
+        stats->logical_bytes -= in->size - (own ? CM_STREAM_FRAME + v->pod->tree_size : 0);
+        stats->pods -= in->pods - (own ? v->pod->tree_pods : 0);
     }
     stats->pods_new = atomic_load(&save->pods_new);
     stats->bytes_written = atomic_load(&save->bytes_written);
@@ -272,7 +116,27 @@ static void count_stats(const cm_save *save, cm_save_stats *stats)
     stats->write_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - save->commit_ns);
 }
 
-static int put_checkpoint(cm_save *save, const cm_variable *variables, uint64_t number, int64_t time, cm_id *id)
+/*
+ * The stream of the whole namespace has every pod just once, in the place where it was walked; a variable that is an object of an
+ * earlier one is a LONG_BINGET. That holds as long as nothing was taken over from elsewhere.
+ */
+static uint64_t namespace_size(const cm_save *save)
+{
+    uint64_t size = CM_STREAM_FRAME + 1; /* EMPTY_DICT */
+    if (save->edit || save->arrived_count || save->carried_count)
+        return 0;
+    for (size_t i = 0; i < save->variable_count; i++) {
+        const cm_saved_variable *v = &save->variables[i];
+        bool own = v->pod->sequence >= v->first_pod && v->pod->sequence < v->end_pod;
+        if (own && (v->index != v->pod->root || v->pod->kind != CM_POD_OBJECT))
+            return 0;
+        size += 5 + strlen(v->name) + (own ? v->pod->tree_size : CM_GET_SIZE) + 1; /* BINUNICODE, value, SETITEM */
+    }
+    return size;
+}
+
+static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t count, uint64_t number, int64_t time,
+                          cm_id *id)
 {
     cm_parent parent = {0};
     cm_cleanup(cm_cleanup_free) char **unsaved = malloc((2 * save->unsaved_count + 1) * sizeof *unsaved);
@@ -287,7 +151,8 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, uint64_t 
                        .time = time,
                        .message = save->message,
                        .code = save->code,
-                       .variable_count = save->variable_count,
+                       .variable_count = count,
+                       .namespace_size = namespace_size(save),
                        .unsaved = unsaved,
                        .unsaved_count = save->unsaved_count};
     if (save->parent) {
@@ -295,12 +160,12 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, uint64_t 
         c.parents = &parent;
         c.parent_count = 1;
     }
-    int result = put_variables(save, variables, &c.variable_map);
+    int result = put_variables(save, variables, count, &c.variable_map);
     if (!result)
         result = put_pages(save, &c.page_map);
     if (result)
         return result;
-    count_stats(save, &c.stats);
+    count_stats(save, variables, count, &c.stats);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     result = cm_checkpoint_encode(&c, &content);
     return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, &content, id);
@@ -317,27 +182,63 @@ static bool point_of_no_return(cm_save *save)
     return save->irrevocable;
 }
 
-static int commit(cm_save *save)
+/* One try: the checkpoint as a child of the head as we know it. -EEXIST: the head has moved. */
+static int commit_once(cm_save *save, const cm_variable *ours)
 {
     uint64_t number = save->head->last + 1;
     int64_t time = clock_ns(CLOCK_REALTIME);
     if (save->parent && time <= save->parent->time)
         time = save->parent->time + 1; /* a clock set back does not turn history round */
-    cm_cleanup(cm_cleanup_free) cm_variable *variables = malloc((save->variable_count + 1) * sizeof *variables);
-    if (!variables)
-        return cm_fail(ENOMEM, "out of memory");
+    cm_cleanup(cm_cleanup_free) cm_variable *variables = NULL;
+    size_t count;
     cm_id id;
-    int result = describe(save, number, time, variables);
+    int result = cm_save_merge(save, ours, &variables, &count);
+    for (size_t i = 0; i < count && !result; i++)
+        if (variables[i].changed == 0) { /* new or changed here */
+            variables[i].changed = number;
+            variables[i].changed_time = time;
+        }
     if (!result)
-        result = put_checkpoint(save, variables, number, time, &id);
+        result = put_checkpoint(save, variables, count, number, time, &id);
     if (!result && !point_of_no_return(save))
         result = -ECANCELED;
-    if (result)
-        return result;
-    cm_backend_txn *txn = save->txn;
-    save->txn = NULL; /* committing frees it */
-    result = cm_head_advance(save->store, txn, save->session, save->head, number, &id);
+    if (!result)
+        result = cm_head_advance(save->store, &save->txn, save->session, save->head, number, &id, save->conflict);
     return result ? result : cm_checkpoint_open_id(save->store, &id, &save->checkpoint);
+}
+
+static int follow_head(cm_save *save)
+{
+    cm_checkpoint_unref(save->parent);
+    save->parent = NULL;
+    cm_head_clear(save->head);
+    return cm_save_open_head(save);
+}
+
+enum { TRIES = 100 }; /* each lost try is somebody else's commit */
+
+static int commit(cm_save *save)
+{
+    cm_cleanup(cm_cleanup_free) cm_variable *ours = calloc(save->variable_count + 1, sizeof *ours);
+    if (!ours)
+        return cm_fail(ENOMEM, "out of memory");
+    int result = 0;
+    save->own_variables = save->variable_count;
+    save->own_carried = save->carried_count;
+    for (size_t i = 0; i < save->variable_count && !result; i++) {
+        ours[i].name = save->variables[i].name;
+        ours[i].type = save->variables[i].type;
+        ours[i].summary = save->variables[i].summary;
+        result = cm_save_measure(save, i, &ours[i]);
+    }
+    if (!result)
+        result = commit_once(save, ours);
+    for (unsigned i = 0; result == -EEXIST && i < TRIES; i++) {
+        result = follow_head(save);
+        if (!result)
+            result = commit_once(save, ours);
+    }
+    return result;
 }
 
 void *cm_save_committer(void *arg)

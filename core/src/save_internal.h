@@ -20,6 +20,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct cm_page; /* checkpoint.h */
+
+enum { CM_STREAM_FRAME = 3 /* PROTO 5 and STOP */ };
 enum { CM_WORKERS_MOST = 8, CM_PIECE_CHUNKS = 16 };
 
 /* Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. */
@@ -67,7 +70,25 @@ typedef struct cm_saved_variable {
     const cm_pod *pod;
     uint32_t index;
     uint32_t first_pod, end_pod; /* sequences of the pods built for it */
+    uint64_t stored;             /* of one that was flattened: of what it was made from; else 0 */
 } cm_saved_variable;
+
+/* A variable taken over from a checkpoint by reference. Owns its strings. */
+typedef struct cm_carried {
+    cm_variable variable;
+    bool removed; /* rather: left out */
+} cm_carried;
+
+/* What the merge decided; see cm_save_arrivals. */
+typedef struct cm_arrived {
+    enum cm_arrival what;
+    char *name;
+} cm_arrived;
+
+typedef struct cm_base_entry {
+    char *name;
+    cm_id content;
+} cm_base_entry;
 
 typedef struct cm_unsaved {
     char *name, *reason;
@@ -98,6 +119,15 @@ struct cm_save {
 
     cm_saved_variable *variables;
     size_t variable_count, variable_capacity;
+    cm_carried *carried; /* in the order given; a later one replaces an earlier one */
+    size_t carried_count, carried_capacity;
+    size_t own_variables, own_carried; /* the caller's; what the merge takes over follows them */
+    bool edit;                         /* starts with the head's variables */
+    cm_base_entry *base;               /* sorted by name; NULL: no merging */
+    size_t base_count;
+    cm_arrived *arrived;
+    size_t arrived_count, arrived_capacity;
+    char *conflict; /* branch where the others' values are; NULL: none */
     cm_unsaved *unsaved;
     size_t unsaved_count, unsaved_capacity;
     char *variable_name; /* between _variable_begin and _end */
@@ -123,7 +153,14 @@ struct cm_save {
     cm_checkpoint *checkpoint;
 };
 
+/* Grows an array for one more element. */
+bool cm_save_room(void *array, size_t count, size_t *capacity, size_t element);
+
 /* pod_build.c */
+/* A buffer that is in the store already. */
+void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_t size);
+/* A LONG_BINGET with a local index already stands in the body at `position`. */
+void cm_pod_note_get(cm_pod *pod, uint32_t position);
 void cm_pod_destroy(cm_pod *pod);
 /* The view of a pod that is done, without its body; clear it with cm_pod_view_clear. */
 CM_MUST_USE int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view);
@@ -139,6 +176,22 @@ bool cm_save_failed(cm_save *save);
 /* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. */
 CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id);
 void cm_save_stop_workers(cm_save *save);
+
+/* save.c: reads the session's head, and opens its checkpoint as the parent. */
+CM_MUST_USE int cm_save_open_head(cm_save *save);
+
+/* carry.c */
+void cm_save_clear_carried(cm_save *save);
+
+/* measure.c: fills all that follows from the pods: size, stored, pods, plain, content, root. */
+CM_MUST_USE int cm_save_measure(cm_save *save, size_t variable, cm_variable *out);
+void cm_save_page_of(const cm_pod *pod, struct cm_page *out);
+
+/*
+ * merge.c: the variables of the checkpoint to be, by name, from those built (`ours`, in namespace order), those carried, the
+ * head's and the base. Ranks are set. Strings are borrowed from all of these. *final: the caller's to free.
+ */
+CM_MUST_USE int cm_save_merge(cm_save *save, const cm_variable *ours, cm_variable **final, size_t *count);
 
 /* save_commit.c */
 void *cm_save_committer(void *save);

@@ -212,7 +212,7 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
         cm_event *event = &pod->events[i];
         if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
             event->id = event->pod->id;
-        } else if (event->type != CM_EVENT_EXTERNAL) {
+        } else if (event->type != CM_EVENT_EXTERNAL && !event->stored) {
             result = finish_source(b, source);
             event->id = source->chunks[0];
             source = source->next;

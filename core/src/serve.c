@@ -224,6 +224,17 @@ static transaction *take_transaction(connection *c, uint64_t id)
     return mine ? t : NULL;
 }
 
+/* What take_transaction took goes on. */
+static void put_back(connection *c, transaction *t)
+{
+    pthread_mutex_lock(&c->serve->lock);
+    t->ended = false;
+    t->next = c->client->transactions;
+    c->client->transactions = t;
+    c->client->transaction_count++;
+    pthread_mutex_unlock(&c->serve->lock);
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static int on_hello(connection *c)
@@ -410,9 +421,9 @@ static int commit(connection *c, transaction *t, cm_ref_update *updates, uint64_
             !read_optional(&c->request, &updates[i].value, &updates[i].value_size))
             return bad_request();
     }
-    cm_backend_txn *txn = t->txn;
-    t->txn = NULL; /* committing frees it */
-    int result = c->store->backend->ops->commit(txn, updates, count);
+    int result = c->store->backend->ops->commit(t->txn, updates, count);
+    if (result != -EEXIST)
+        t->txn = NULL; /* committing has freed it */
     if (!result)
         cm_known_merge(c->store->known, t->pending);
     return result;
@@ -430,7 +441,10 @@ static int on_commit(connection *c)
     int result = updates ? commit(c, t, updates, count) : cm_fail(ENOMEM, "out of memory");
     for (uint64_t i = 0; updates && i < count; i++)
         free((char *)updates[i].key);
-    end_transaction(c->serve, t);
+    if (result == -EEXIST)
+        put_back(c, t);
+    else
+        end_transaction(c->serve, t);
     return result;
 }
 

@@ -120,8 +120,18 @@ static cm_ref_update update(const char *key, const cm_buffer *old, const cm_buff
                            .value_size = value->size};
 }
 
-int cm_head_advance(cm_store *store, cm_backend_txn *txn, const char *session, const cm_head *head, uint64_t number,
-                    const cm_id *checkpoint)
+/*
+ * After a commit whose answer was lost: did it happen? The number is this checkpoint's if and only if it did.
+ */
+static bool was_committed(cm_store *store, const char *number_key_, const cm_id *checkpoint)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
+    return store->backend->ops->ref_get(store->backend, number_key_, &value) == 0 && value.size == sizeof *checkpoint &&
+           memcmp(value.data, checkpoint, sizeof *checkpoint) == 0;
+}
+
+int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, const cm_head *head, uint64_t number,
+                    const cm_id *checkpoint, const char *keep)
 {
     char detached[40];
     snprintf(detached, sizeof detached, "branch-%" PRIu64, number);
@@ -129,24 +139,27 @@ int cm_head_advance(cm_store *store, cm_backend_txn *txn, const char *session, c
     cm_cleanup(cm_cleanup_free) char *head_key = key_of('h', session, NULL);
     cm_cleanup(cm_cleanup_free) char *new_key = number_key(session, number);
     cm_cleanup(cm_cleanup_free) char *branch_key = key_of('b', session, branch);
+    cm_cleanup(cm_cleanup_free) char *keep_key = key_of('b', session, keep ? keep : "");
     cm_cleanup(cm_buffer_free) cm_buffer head_value = CM_BUFFER_INIT, id_value = CM_BUFFER_INIT;
-    cm_cleanup(cm_buffer_free) cm_buffer branch_value = CM_BUFFER_INIT;
+    cm_cleanup(cm_buffer_free) cm_buffer branch_value = CM_BUFFER_INIT, keep_value = CM_BUFFER_INIT;
     encode_head(&head_value, number, number, branch);
     cm_buffer_append(&id_value, checkpoint, sizeof *checkpoint);
     cm_buffer_varint(&branch_value, number);
-    if (!head_key || !new_key || !branch_key || head_value.error || id_value.error || branch_value.error) {
-        store->backend->ops->abort(txn);
+    cm_buffer_varint(&keep_value, head->number);
+    if (!head_key || !new_key || !branch_key || !keep_key || head_value.error || id_value.error || branch_value.error ||
+        keep_value.error)
         return cm_fail(ENOMEM, "out of memory");
-    }
     const cm_ref_update updates[] = {
         update(new_key, NULL, &id_value),
         update(branch_key, &head->branch_raw, &branch_value),
         update(head_key, &head->raw, &head_value),
+        update(keep_key, NULL, &keep_value),
     };
-    int result = store->backend->ops->commit(txn, updates, sizeof updates / sizeof *updates);
+    int result = store->backend->ops->commit(*txn, updates, keep ? 4 : 3);
     if (result == -EEXIST)
-        cm_fail(EEXIST, "session '%s' in %s moved during the save: save again", session, store->path);
-    return result;
+        return cm_fail(EEXIST, "session '%s' in %s moved during the save: save again", session, store->path);
+    *txn = NULL;
+    return result == -ECONNRESET && was_committed(store, new_key, checkpoint) ? 0 : result;
 }
 
 /* ---- listing ----------------------------------------------------------------------------------------------------- */

@@ -169,6 +169,7 @@ typedef struct cm_variable {
     uint64_t size;        /* of the linked pickle, vars/<name>.pkl */
     uint64_t stored;      /* bytes on disk of the pods and chunks it consists of, each counted once */
     uint64_t pods;        /* pods it consists of */
+    bool plain;           /* no pod of it refers to another but as its child: it can be moved about by reference */
     uint64_t changed;     /* number of the checkpoint it last changed in */
     int64_t changed_time; /* and the time of that */
     cm_address root;
@@ -209,6 +210,8 @@ CM_API uint64_t cm_checkpoint_parent_number(const cm_checkpoint *checkpoint, siz
 CM_API size_t cm_checkpoint_unsaved_count(const cm_checkpoint *checkpoint);
 CM_API const char *cm_checkpoint_unsaved_name(const cm_checkpoint *checkpoint, size_t i);
 CM_API const char *cm_checkpoint_unsaved_reason(const cm_checkpoint *checkpoint, size_t i);
+/* Bytes of the stream of all variables (CM_LINK_NAMESPACE alone); 0: not recorded, cm_link_open tells. */
+CM_API uint64_t cm_checkpoint_namespace_size(const cm_checkpoint *checkpoint);
 CM_API size_t cm_checkpoint_variable_count(const cm_checkpoint *checkpoint);
 /* [blocks the first time] All variables by name in byte order; the array lives as long as the checkpoint. */
 CM_API CM_MUST_USE int cm_checkpoint_variables(cm_checkpoint *checkpoint, const cm_variable **variables, size_t *count);

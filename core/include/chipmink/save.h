@@ -96,7 +96,7 @@ static inline void cm_body_byte(cm_body *body, uint8_t byte)
 
 static inline void cm_body_bytes(cm_body *body, const void *bytes, size_t size)
 {
-    if (cm_body_room(body, size)) {
+    if (size && cm_body_room(body, size)) {
         memcpy(body->cursor, bytes, size);
         body->cursor += size;
     }
@@ -137,6 +137,39 @@ CM_API void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *dat
 
 /* Only in this size and above are payloads worth their own chunk; below, put the bytes into the body. */
 enum { CM_PAYLOAD_MIN = 4096 };
+
+/* ---- taking variables over by reference --------------------------------------------------------------------------- */
+
+/*
+ * As cm_save_begin, but the save starts with the head's variables as they are: what is carried, built or removed then is what
+ * changes. For editing a session from outside.
+ */
+CM_API CM_MUST_USE int cm_save_begin_edit(cm_store *store, const char *session, cm_save **save);
+/*
+ * [blocks] The variable `from_name` of a checkpoint of this store becomes the variable `name`, without its bytes being moved: its
+ * pods and chunks are shared. (If it shares objects with other variables, its pods are rewritten as one; its buffers are
+ * shared all the same.) -ENOENT: the checkpoint does not have it.
+ */
+CM_API CM_MUST_USE int cm_save_carry(cm_save *save, const char *name, cm_checkpoint *from, const char *from_name);
+/* Of a save begun with cm_save_begin_edit: the variable is left out. -ENOENT: there is none. */
+CM_API CM_MUST_USE int cm_save_remove(cm_save *save, const char *name);
+
+/*
+ * What the caller's namespace was when it last agreed with the store: the content ids of its variables then. With it the save
+ * merges with what others have committed to the session since, variable by variable: what only they changed, added or removed
+ * is taken over; what both changed keeps the caller's value, and theirs stays reachable by a branch. Without it the checkpoint
+ * is just what was built. The arrays are copied.
+ */
+CM_API CM_MUST_USE int cm_save_set_base(cm_save *save, const char *const *names, const cm_id *contents, size_t count);
+
+enum cm_arrival {
+    CM_ARRIVED = 'A',  /* theirs is in the checkpoint */
+    CM_LEFT = 'L',     /* they removed it */
+    CM_CONFLICT = 'C', /* both changed it: ours is in the checkpoint, theirs on the branch */
+};
+typedef int (*cm_arrival_visitor)(void *arg, enum cm_arrival what, const char *name);
+/* After cm_save_wait returned 0: what the merge did, by name. `*branch` (borrowed): where theirs is; NULL: no conflict. */
+CM_API CM_MUST_USE int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit, void *arg, const char **branch);
 
 /*
  * Starts committing what was built, in the background. `message` and `code` may be NULL; copied.

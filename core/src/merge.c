@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * merge.c - which variables the checkpoint to be consists of.
+ *
+ * An edit starts from the head. Any other save is what was built; with a base it is merged with what others did to the session
+ * meanwhile, three ways: base (what the caller's namespace was when it last agreed with the store), ours, theirs (the head).
+ */
+#include "save_internal.h"
+
+#include "checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* A variable of the checkpoint to be, or a candidate for it. */
+typedef struct merging {
+    cm_save *save;
+    cm_variable *final;
+    size_t count, capacity;
+} merging;
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const cm_variable *)a)->name, ((const cm_variable *)b)->name);
+}
+
+static int base_by_name(const void *a, const void *b)
+{
+    return strcmp(((const cm_base_entry *)a)->name, ((const cm_base_entry *)b)->name);
+}
+
+int cm_save_set_base(cm_save *save, const char *const *names, const cm_id *contents, size_t count)
+{
+    if (save->base)
+        return cm_fail(EINVAL, "the base of a save was set twice");
+    save->base = calloc(count + 1, sizeof *save->base);
+    if (!save->base)
+        return cm_fail(ENOMEM, "out of memory");
+    for (size_t i = 0; i < count; i++) {
+        save->base[i] = (cm_base_entry){strdup(names[i]), contents[i]};
+        save->base_count++;
+        if (!save->base[i].name)
+            return cm_fail(ENOMEM, "out of memory");
+    }
+    qsort(save->base, count, sizeof *save->base, base_by_name);
+    return 0;
+}
+
+static int no_memory(void)
+{
+    return cm_fail(ENOMEM, "out of memory merging");
+}
+
+static int take(merging *m, const cm_variable *variable)
+{
+    if (!cm_save_room(&m->final, m->count, &m->capacity, sizeof *m->final))
+        return no_memory();
+    m->final[m->count++] = *variable;
+    return 0;
+}
+
+static cm_variable *find(cm_variable *variables, size_t count, const char *name)
+{
+    const cm_variable key = {.name = name};
+    return count ? bsearch(&key, variables, count, sizeof *variables, by_name) : NULL;
+}
+
+/* ---- ours -------------------------------------------------------------------------------------------------------- */
+
+static int head_variables(const cm_save *save, const cm_variable **variables, size_t *count)
+{
+    *variables = NULL;
+    *count = 0;
+    return save->parent ? cm_checkpoint_variables(save->parent, variables, count) : 0;
+}
+
+/*
+ * Ranks of what was built, in namespace order: kept from the parent where the order allows, so that a variable more or less does
+ * not touch the records of the others. What did not change keeps the time it last changed.
+ */
+static int rank(merging *m, const cm_variable *ours)
+{
+    uint64_t next = 0;
+    for (size_t i = 0; i < m->save->variable_count; i++) {
+        cm_variable v = ours[i];
+        const cm_variable *before = NULL;
+        int result = m->save->parent ? cm_checkpoint_variable(m->save->parent, v.name, &before) : 0;
+        if (result && result != -ENOENT)
+            return result;
+        if (before && cm_id_equal(&before->content, &v.content)) {
+            v.changed = before->changed;
+            v.changed_time = before->changed_time;
+        }
+        v.rank = before && before->rank >= next ? before->rank : next;
+        next = v.rank + 1;
+        result = take(m, &v);
+        if (result)
+            return result;
+    }
+    return 0;
+}
+
+static int sort_unique(merging *m)
+{
+    if (m->count)
+        qsort(m->final, m->count, sizeof *m->final, by_name);
+    for (size_t i = 1; i < m->count; i++)
+        if (strcmp(m->final[i - 1].name, m->final[i].name) == 0)
+            return cm_fail(EINVAL, "variable '%s' was saved twice", m->final[i].name);
+    return 0;
+}
+
+static uint64_t next_rank(const merging *m)
+{
+    uint64_t next = 0;
+    for (size_t i = 0; i < m->count; i++)
+        if (m->final[i].rank >= next)
+            next = m->final[i].rank + 1;
+    return next;
+}
+
+/* ---- edits ------------------------------------------------------------------------------------------------------- */
+
+static void leave_out(merging *m, const char *name)
+{
+    cm_variable *found = find(m->final, m->count, name);
+    if (!found)
+        return;
+    memmove(found, found + 1, (size_t)(m->final + m->count - found - 1) * sizeof *found);
+    m->count--;
+}
+
+/* In place of one of the same name, or as the last. */
+static int put_in(merging *m, cm_variable variable)
+{
+    cm_variable *found = find(m->final, m->count, variable.name);
+    if (found) {
+        variable.rank = found->rank;
+        if (cm_id_equal(&found->content, &variable.content)) {
+            variable.changed = found->changed;
+            variable.changed_time = found->changed_time;
+        }
+        *found = variable;
+        return 0;
+    }
+    variable.rank = next_rank(m);
+    int result = take(m, &variable);
+    return result ? result : sort_unique(m);
+}
+
+static int edit(merging *m, const cm_variable *ours)
+{
+    const cm_variable *head;
+    size_t count;
+    int result = head_variables(m->save, &head, &count);
+    for (size_t i = 0; i < count && !result; i++)
+        result = take(m, &head[i]);
+    for (size_t i = 0; i < m->save->carried_count && !result; i++) {
+        if (m->save->carried[i].removed)
+            leave_out(m, m->save->carried[i].variable.name);
+        else
+            result = put_in(m, m->save->carried[i].variable);
+    }
+    for (size_t i = 0; i < m->save->variable_count && !result; i++)
+        result = put_in(m, ours[i]);
+    return result;
+}
+
+/* ---- three ways -------------------------------------------------------------------------------------------------- */
+
+static int note(merging *m, enum cm_arrival what, const char *name)
+{
+    cm_save *save = m->save;
+    if (!cm_save_room(&save->arrived, save->arrived_count, &save->arrived_capacity, sizeof *save->arrived))
+        return no_memory();
+    cm_arrived *a = &save->arrived[save->arrived_count++];
+    *a = (cm_arrived){what, strdup(name)};
+    return a->name ? 0 : no_memory();
+}
+
+static const cm_id *base_of(const cm_save *save, const char *name)
+{
+    const cm_base_entry key = {.name = (char *)name};
+    const cm_base_entry *found =
+        save->base_count ? bsearch(&key, save->base, save->base_count, sizeof key, base_by_name) : NULL;
+    return found ? &found->content : NULL;
+}
+
+static bool same(const cm_id *a, const cm_id *b)
+{
+    return a && b ? cm_id_equal(a, b) : a == b;
+}
+
+/* Decides about one name; `ours` and `theirs` may be NULL. Their value is carried, so that it cannot be mixed up with ours. */
+static int decide(merging *m, const char *name, const cm_variable *ours, const cm_variable *theirs)
+{
+    const cm_id *base = base_of(m->save, name), *o = ours ? &ours->content : NULL;
+    const cm_id *t = theirs ? &theirs->content : NULL;
+    if (same(t, base) || same(t, o))
+        return 0; /* they did nothing, or the same */
+    if (same(o, base) || !ours) {
+        if (theirs) {
+            int result = cm_save_carry(m->save, name, m->save->parent, name);
+            return result ? result : note(m, CM_ARRIVED, name);
+        }
+        leave_out(m, name);
+        return note(m, CM_LEFT, name);
+    }
+    return note(m, CM_CONFLICT, name);
+}
+
+static int three_ways(merging *m)
+{
+    const cm_variable *head;
+    size_t count, ours_count = m->count;
+    int result = head_variables(m->save, &head, &count);
+    cm_cleanup(cm_cleanup_free) cm_variable *ours = malloc((ours_count + 1) * sizeof *ours);
+    if (!ours)
+        return no_memory();
+    if (ours_count)
+        memcpy(ours, m->final, ours_count * sizeof *ours); /* deciding changes m->final */
+    for (size_t i = 0, k = 0; !result && (i < ours_count || k < count);) {
+        int order = i == ours_count ? 1 : k == count ? -1 : strcmp(ours[i].name, head[k].name);
+        const cm_variable *o = order <= 0 ? &ours[i++] : NULL, *t = order >= 0 ? &head[k++] : NULL;
+        result = decide(m, o ? o->name : t->name, o, t);
+    }
+    return result;
+}
+
+/* What an earlier try took over, before the head moved again. */
+static void forget_merge(cm_save *save)
+{
+    while (save->variable_count > save->own_variables) {
+        cm_saved_variable *v = &save->variables[--save->variable_count];
+        free(v->name);
+        free(v->type);
+        free(v->summary);
+    }
+    while (save->carried_count > save->own_carried)
+        cm_variable_clear(&save->carried[--save->carried_count].variable);
+    while (save->arrived_count)
+        free(save->arrived[--save->arrived_count].name);
+    free(save->conflict);
+    save->conflict = NULL;
+}
+
+static int name_conflict(cm_save *save)
+{
+    for (size_t i = 0; i < save->arrived_count; i++)
+        if (save->arrived[i].what == CM_CONFLICT && !save->conflict &&
+            asprintf(&save->conflict, "conflict-%" PRIu64, save->head->number) < 0) {
+            save->conflict = NULL;
+            return no_memory();
+        }
+    return 0;
+}
+
+/* What three_ways carried: plain variables lie in `carried`, others were flattened and lie behind ours. */
+static int add_arrivals(merging *m)
+{
+    cm_save *save = m->save;
+    int result = 0;
+    for (size_t i = save->own_carried; i < save->carried_count && !result; i++) {
+        cm_variable v = save->carried[i].variable;
+        const cm_variable *head;
+        result = cm_checkpoint_variable(save->parent, v.name, &head);
+        if (!result) {
+            v.changed = head->changed;
+            v.changed_time = head->changed_time;
+            result = put_in(m, v);
+        }
+    }
+    if (!result && save->variable_count > save->own_variables)
+        result = cm_save_drain(save);
+    for (size_t i = save->own_variables; i < save->variable_count && !result; i++) {
+        cm_variable v = {
+            .name = save->variables[i].name, .type = save->variables[i].type, .summary = save->variables[i].summary};
+        result = cm_save_measure(save, i, &v);
+        if (!result)
+            result = put_in(m, v);
+    }
+    return result;
+}
+
+static int built(merging *m, const cm_variable *ours)
+{
+    cm_save *save = m->save;
+    int result = rank(m, ours);
+    if (!result)
+        result = sort_unique(m);
+    for (size_t i = 0; i < save->own_carried && !result; i++)
+        result = put_in(m, save->carried[i].variable);
+    if (!result && save->base && save->parent)
+        result = three_ways(m);
+    if (!result)
+        result = add_arrivals(m);
+    return result ? result : name_conflict(save);
+}
+
+int cm_save_merge(cm_save *save, const cm_variable *ours, cm_variable **final, size_t *count)
+{
+    merging m = {.save = save};
+    forget_merge(save);
+    int result = save->edit ? edit(&m, ours) : built(&m, ours);
+    if (result) {
+        free(m.final);
+        m = (merging){0};
+    }
+    *final = m.final;
+    *count = m.count;
+    return result;
+}
+
+int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit, void *arg, const char **branch)
+{
+    *branch = save->conflict;
+    int result = 0;
+    for (size_t i = 0; i < save->arrived_count && !result; i++)
+        result = visit(arg, save->arrived[i].what, save->arrived[i].name);
+    return result;
+}
