@@ -14,7 +14,7 @@ from pathlib import Path
 
 import chipmink
 import pytest
-from conftest import Command
+from api_support import Command
 
 COMMANDS = ["sessions", "log", "show", "ls", "cat", "diff", "stat", "verify", "mount", "umount"]
 

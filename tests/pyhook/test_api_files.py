@@ -15,7 +15,7 @@ from typing import Any
 
 import chipmink
 import pytest
-from conftest import Command
+from api_support import Command
 
 NAMES = {"a": "a", "b": "b", "c/d": "c%2Fd", "": "%"}
 
