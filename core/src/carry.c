@@ -138,7 +138,8 @@ static uint32_t root_index(const cm_plan *plan, const cm_address *address)
 
 static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const cm_variable *variable)
 {
-    const cm_plan_source source = {.fetch = fetch, .locate = locate, .all = all_roots, .arg = from};
+    const cm_plan_source source = {
+        .fetch = fetch, .locate = locate, .all = all_roots, .most = cm_checkpoint_pods(from), .arg = from};
     const cm_plan_root root = {variable->name, variable->root};
     cm_plan plan;
     int result = cm_plan_make(&source, &root, 1, 0, &plan);

@@ -210,7 +210,12 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (!link)
         return cm_fail(ENOMEM, "out of memory");
     link->checkpoint = cm_checkpoint_ref(checkpoint);
-    link->source = (cm_plan_source){fetch, locate, all_roots, linked, link};
+    link->source = (cm_plan_source){.fetch = fetch,
+                                    .locate = locate,
+                                    .all = all_roots,
+                                    .linked = linked,
+                                    .most = cm_checkpoint_pods(checkpoint),
+                                    .arg = link};
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
     int result = plan(link, names, count, flags);

@@ -214,6 +214,8 @@ static int push(planner *p, const cm_id *pod, uint64_t page, bool popped)
         return result;
     }
     p->frame_count++;
+    if (p->source->most && plan->instance_count >= p->source->most)
+        return cm_fail(EILSEQ, "damaged pods: more of them than the checkpoint has");
     if (f->view.memo_count > UINT32_MAX - 1 - plan->memo)
         return cm_fail(EOVERFLOW, "the linked stream would memoize more than 2^32 objects");
     const cm_instance instance = {.page = page,
@@ -467,6 +469,18 @@ int cm_checkpoint_roots(cm_checkpoint *checkpoint, cm_plan_root **roots, size_t 
     for (size_t i = 0; all && i < *count; i++)
         all[i] = &variables[i];
     return all ? cm_roots_by_rank(all, *count, roots) : no_memory();
+}
+
+uint64_t cm_checkpoint_pods(cm_checkpoint *checkpoint)
+{
+    const cm_variable *variables;
+    size_t count;
+    uint64_t most = 0;
+    if (cm_checkpoint_variables(checkpoint, &variables, &count))
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        most = variables[i].pods > UINT64_MAX - most ? UINT64_MAX : most + variables[i].pods;
+    return most;
 }
 
 static void drop_frames(planner *p)

@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 enum {
-    QUEUE_BYTES_MOST = 256 << 20, /* the builder waits beyond that */
-    BATCH_BYTES = 1 << 20,        /* of content put at once */
+    BATCH_BYTES = 1 << 20, /* of content put at once */
     BATCH_CONTENTS = 1024,
     POP_ITEMS = 32,
     POP_BYTES = 256 << 10,
@@ -344,11 +343,6 @@ int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count)
 {
     int result = 0;
     pthread_mutex_lock(&save->lock);
-    while (save->queue_bytes > QUEUE_BYTES_MOST && save->worker_count && !save->error && !save->cancelled) {
-        save->waiting++;
-        pthread_cond_wait(&save->progress, &save->lock);
-        save->waiting--;
-    }
     if (save->error) {
         result = save->error;
         cm_fail(-result, "%s", save->error_message ? save->error_message : "the save failed");

@@ -67,7 +67,8 @@ CM_API CM_MUST_USE int cm_save_unsaved(cm_save *save, const char *name, const ch
 CM_API cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind);
 /*
  * `root` is the local memo index of the value the pod pushes, or CM_INDEX_ROOT when that is not memoized (atoms,
- * fragments). The body must not be touched afterwards. May block for back pressure.
+ * fragments). The body must not be touched afterwards. Does not wait for the workers: what they have not
+ * come to yet is held in memory, at most the bodies of all pods.
  */
 CM_API CM_MUST_USE int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root);
 
