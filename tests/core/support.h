@@ -52,7 +52,10 @@ typedef struct seeded {
 uint64_t seeded_next(seeded *random);
 void seeded_fill(uint64_t seed, void *data, size_t size);
 
-/* A private file system of that size over the scratch directory's `name`; NULL when that cannot be had here (not root). */
+/*
+ * A private file system of that size over the scratch directory's `name`; NULL when that cannot be had here (not root).
+ * Only threads started later see it, so call this before any store is opened.
+ */
 const char *small_disk(const char *name, const char *size);
 
 /*
