@@ -181,7 +181,7 @@ static size_t cut(const cell *c, unsigned room)
 
 static void print_row(const cm_table *table, const cell *row, const unsigned *widths, unsigned terminal)
 {
-    unsigned at = 0;
+    unsigned at = 0, blanks = 0; /* blanks are held back until text follows: lines do not end in them */
     for (unsigned i = 0; i < table->count; i++) {
         const cell *c = &row[i];
         bool last = i + 1 == table->count;
@@ -189,13 +189,13 @@ static void print_row(const cm_table *table, const cell *row, const unsigned *wi
         size_t size = strlen(c->text);
         if (last && terminal > at && c->width > terminal - at)
             size = cut(c, terminal - at);
-        if (table->columns[i].right && (size || !last))
-            printf("%*s", (int)padding, "");
-        printf("%s%.*s%s", cm_colour_on(c->colour), (int)size, c->text, cm_colour_off(c->colour));
-        if (!table->columns[i].right && !last)
-            printf("%*s", (int)padding, "");
-        if (!last)
-            fputs("  ", stdout);
+        blanks += table->columns[i].right ? padding : 0;
+        if (size) {
+            printf("%*s%s%.*s%s", (int)blanks, "", cm_colour_on(c->colour), (int)size, c->text,
+                   cm_colour_off(c->colour));
+            blanks = 0;
+        }
+        blanks += (table->columns[i].right ? 0 : padding) + 2;
         at += widths[i] + 2;
     }
     putchar('\n');
