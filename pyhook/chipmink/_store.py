@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 import weakref
@@ -173,6 +174,21 @@ class Store:
 Revision = int | str | Checkpoint | None
 
 
+def _number(at: object) -> int:
+    try:
+        if not isinstance(at, bool):
+            return operator.index(at)  # type: ignore[arg-type]  # NumPy's integers too
+    except TypeError:
+        pass
+    raise TypeError(f"at is a number, an id, a branch, a tag, a Checkpoint or None, not {at!r}")
+
+
+def _text(what: str, text: object) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"{what} is a str or None, not {type(text).__name__}")
+    return None if text is None else _summary.clean(text)
+
+
 class Session:
     """One line of work with a name: a notebook, a script. Made by `Store.session`.
 
@@ -194,10 +210,8 @@ class Session:
     def _find(self, at: Revision) -> Checkpoint:
         if isinstance(at, Checkpoint):
             return at
-        if at is not None and (isinstance(at, bool) or not isinstance(at, (int, str))):
-            raise TypeError(
-                f"at is a number, an id, a branch, a tag, a Checkpoint or None, not {at!r}"
-            )
+        if at is not None and not isinstance(at, str):
+            at = _number(at)
         try:
             reader = self.store._reader()
         except StoreNotFound as error:
@@ -291,7 +305,8 @@ class Session:
         namespace : Mapping
             For example ``globals()``.
         message, code : str, optional
-            Kept with the checkpoint: a sentence, and the code that led to this state.
+            Kept with the checkpoint: a sentence, and the code that led to this state. What is not
+            text that can be stored in them (NUL, lone surrogates) is kept as an escape sequence.
         names : iterable of str, optional
             Save exactly these.
 
@@ -309,6 +324,7 @@ class Session:
             It could not be written (disk full, permissions). What was saved before still stands.
         """
         items = _namespace.select(namespace, names)
+        message, code = _text("message", message), _text("code", code)
         self.store._check()
         with self.store._alone():
             core = _core.save(

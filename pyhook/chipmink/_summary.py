@@ -72,10 +72,10 @@ def describe(value: object) -> tuple[str, str]:
         summary = _describer(cls)(value)
     except Exception:  # objects may lie about themselves, or change while they are looked at
         summary = ""
-    return _type_name(cls), _clean(summary)
+    return _type_name(cls), clean(summary)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Make text that a store can hold: no NUL, no lone surrogates."""
     if text.isascii() and "\0" not in text:
         return text
@@ -88,7 +88,7 @@ def _type_name(cls: type) -> str:
         text = name if module == "builtins" else f"{module}.{name}"
     except Exception:
         text = _NAME(cls)
-    return _clean(str(text))
+    return clean(str(text))
 
 
 # ---- one line for one value

@@ -66,6 +66,26 @@ def test_what_a_checkpoint_says(session: chipmink.Session) -> None:
     assert not first.unsaved
 
 
+def test_messages_and_code_of_any_text(session: chipmink.Session) -> None:
+    checkpoint = session.save({"x": 1}, message="naïve\0\ud800", code="\n# Größe\n")
+    assert checkpoint.message == "naïve\\0\\ud800"
+    assert session.checkpoint().code == "\n# Größe\n"
+    assert session.save({}, message="", code="").message in ("", None)
+    with pytest.raises(TypeError, match="message"):
+        session.save({"x": 2}, message=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="code"):
+        session.save({"x": 2}, code=b"x = 2")  # type: ignore[arg-type]
+
+
+def test_a_variable_costs_what_it_is(session: chipmink.Session) -> None:
+    """Whatever else was saved, and although NumPy's types are shared by all arrays."""
+    np = pytest.importorskip("numpy")
+    checkpoint = session.save({"big": np.zeros(1_000_000), "small": np.zeros(3), "x": np.pi})
+    assert checkpoint.variables["big"].size > 8_000_000
+    assert checkpoint.variables["small"].size < 1000
+    assert sum(checkpoint._core.link(["small"]).buffer_sizes) < 1000
+
+
 def test_variables_in_the_order_of_the_namespace(session: chipmink.Session) -> None:
     checkpoint = session.save({"zebra": 1, "apple": "text", "mango": [1.5]})
     assert list(checkpoint.variables) == ["zebra", "apple", "mango"]
@@ -229,7 +249,12 @@ def test_every_way_to_name_a_checkpoint(
 ) -> None:
     session.tag("good", at=2)
     second = history[1]
-    for at in (2, "2", second.id, second.id[:12], "good", second):
+
+    class Number:
+        def __index__(self) -> int:
+            return 2
+
+    for at in (2, "2", second.id, second.id[:12], "good", second, Number()):
         assert session.load(at)["x"] == 2
     assert session.load()["x"] == session.load("head")["x"] == 3
     assert session.checkpoint(2) == second
