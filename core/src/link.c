@@ -26,6 +26,7 @@ typedef struct cm_linked_body {
 
 struct cm_link {
     cm_checkpoint *checkpoint;
+    char *what; /* "analysis@12 df": the beginning of error sentences */
     cm_plan_source source;
     cm_plan plan;
     uint64_t size; /* of the stream */
@@ -218,12 +219,16 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
                                     .arg = link};
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
-    int result = plan(link, names, count, flags);
+    int result = asprintf(&link->what, "%s@%llu%s%s", checkpoint->session, (unsigned long long)checkpoint->number,
+                          count == 1 ? " " : "", count == 1 ? names[0] : "");
+    if (result < 0)
+        link->what = NULL;
+    result = link->what ? plan(link, names, count, flags) : cm_fail(ENOMEM, "out of memory");
     if (result) {
+        if (result != -ENOENT && link->what)
+            cm_fail_in(result, "%s", link->what);
         cm_link_close(link);
-        return result == -ENOENT
-                   ? result
-                   : cm_fail_in(result, "%s@%llu", checkpoint->session, (unsigned long long)checkpoint->number);
+        return result;
     }
     link->size = link->plan.size;
     *out = link;
@@ -240,6 +245,7 @@ void cm_link_close(cm_link *link)
     cm_lazy_clear(&link->lazy);
     cm_checkpoint_unref(link->checkpoint);
     pthread_mutex_destroy(&link->lock);
+    free(link->what);
     free(link);
 }
 
@@ -329,7 +335,7 @@ int cm_link_read(cm_link *link, uint64_t offset, void *buffer, size_t size, size
             result =
                 cm_tree_read(link->checkpoint->store, &tree.root, tree.size, at - segment.offset, memory + *done, part);
         if (result)
-            return result;
+            return cm_fail_in(result, "%s", link->what);
         *done += part;
     }
     return 0;
@@ -369,9 +375,8 @@ static void *read_part(void *arg)
     return NULL;
 }
 
-int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
+static int read_buffer(cm_store *store, const cm_tree_ref *tree, void *memory)
 {
-    const cm_tree_ref *tree = &link->plan.buffers[i];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     size_t threads = tree->size < PARALLEL_LEAST || cores < 1 ? 1 : cores > THREADS_MOST ? THREADS_MOST : (size_t)cores;
     uint64_t chunks = cm_chunk_count(tree->size), per = chunks / threads + (chunks % threads != 0);
@@ -383,11 +388,8 @@ int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
         if (t > 0 && start >= tree->size)
             break;
         uint64_t size = tree->size - start < per * CM_CHUNK ? tree->size - start : per * CM_CHUNK;
-        parts[t] = (part){.store = link->checkpoint->store,
-                          .tree = tree,
-                          .offset = start,
-                          .size = (size_t)size,
-                          .memory = (uint8_t *)memory + start};
+        parts[t] = (part){
+            .store = store, .tree = tree, .offset = start, .size = (size_t)size, .memory = (uint8_t *)memory + start};
         running[t] = t > 0 && pthread_create(&started[t], NULL, read_part, &parts[t]) == 0;
         if (t > 0 && !running[t])
             read_part(&parts[t]);
@@ -401,4 +403,15 @@ int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
             result = cm_fail(-parts[t].result, "%s", parts[t].message);
     }
     return result;
+}
+
+int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
+{
+    int result = read_buffer(link->checkpoint->store, &link->plan.buffers[i], memory);
+    return result ? cm_fail_in(result, "%s", link->what) : 0;
+}
+
+int cm_buffer_fetch(cm_store *store, const cm_stream_buffer *buffer, void *memory)
+{
+    return read_buffer(store, &(cm_tree_ref){.root = buffer->tree, .size = buffer->size}, memory);
 }

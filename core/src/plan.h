@@ -94,6 +94,7 @@ typedef struct cm_plan {
     size_t tree_count, tree_capacity;
     cm_tree_ref *buffers; /* out of band */
     size_t buffer_count, buffer_capacity;
+    struct cm_sink *sink; /* planner.h; NULL: the outcome is the plan */
     cm_buffer literals;
     uint32_t *literal_gets; /* where LONG_BINGETs stand in them */
     size_t literal_get_count, literal_get_capacity;
@@ -129,6 +130,8 @@ CM_MUST_USE int cm_plan_add_segment(cm_plan *plan, enum cm_segment_kind kind, ui
 CM_MUST_USE int cm_plan_add_buffer(cm_plan *plan, unsigned flags, const cm_event *event);
 /* A new instance; its page must not be in the plan yet. */
 CM_MUST_USE int cm_plan_add_instance(cm_plan *plan, const cm_instance *instance);
+/* Takes the last one back; nothing may refer to it. */
+void cm_plan_remove_last_instance(cm_plan *plan);
 /* What was linked between two opcodes of an instance, before its local index `from`, memoized `count` objects. */
 CM_MUST_USE int cm_plan_add_shift(cm_instance *instance, uint32_t from, uint32_t count);
 CM_MUST_USE int cm_plan_add_patch(cm_instance *instance, uint32_t position, uint32_t memo);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "graph.h"
 
+#include <errno.h>
+
 #include "buffer.h"
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------- */
@@ -481,6 +483,34 @@ cm_checkpoint *finish(cm_save *save)
     return checkpoint;
 }
 
+/* Read once from the beginning, in pieces of odd sizes, the stream is the same; or it says that it cannot be read so. */
+static void check_stream(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
+                         const uint8_t *expected, size_t size, size_t buffers)
+{
+    cm_stream *s = NULL;
+    ck_ok(cm_stream_open(checkpoint, names, count, flags, &s));
+    uint8_t *all = malloc(size + 1);
+    ck_assert_ptr_nonnull(all);
+    size_t at = 0, done = 1;
+    int result = 0;
+    for (size_t want = 1; done && !result; want = want * 3 % 5003 + 1) {
+        result = cm_stream_read(s, all + at, want < size + 1 - at ? want : size + 1 - at, &done);
+        at += done;
+    }
+    if (result != -EAGAIN) {
+        cm_stream_buffer buffer;
+        size_t found = 0;
+        ck_ok(result);
+        while (cm_stream_next_buffer(s, &buffer))
+            found++;
+        ck_assert_uint_eq(at, size);
+        ck_assert_mem_eq(all, expected, size);
+        ck_assert_uint_eq(found, buffers);
+    }
+    free(all);
+    cm_stream_close(s);
+}
+
 uint8_t *link_whole(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, size_t *size)
 {
     cm_link *link = NULL;
@@ -491,6 +521,7 @@ uint8_t *link_whole(cm_checkpoint *checkpoint, const char *const *names, size_t 
     size_t done = 0;
     ck_ok(cm_link_read(link, 0, stream, *size + 1, &done));
     ck_assert_uint_eq(done, *size);
+    check_stream(checkpoint, names, count, flags, stream, *size, cm_link_buffer_count(link));
     cm_link_close(link);
     return stream;
 }

@@ -256,6 +256,34 @@ CM_API CM_MUST_USE int cm_link_buffer_read(cm_link *link, size_t i, void *memory
 /* Bytes of memory it holds now, for caches that bound themselves; grows while it is read. */
 CM_API size_t cm_link_memory(cm_link *link);
 
+/*
+ * A stream read once, from its beginning to its end: what a load wants. Only the pods under construction are held in memory, and
+ * reading can run ahead in a thread of its own. One thread at a time.
+ */
+typedef struct cm_stream cm_stream;
+
+/* As cm_link_open. */
+CM_API CM_MUST_USE int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
+                                      cm_stream **stream);
+CM_API void cm_stream_close(cm_stream *stream);
+/*
+ * [blocks] The next `size` bytes; *done is less only at the end. -EAGAIN: some variables can only be linked after looking ahead at
+ * all of them (a partial load of a rare kind of cycle): use cm_link_open instead.
+ */
+CM_API CM_MUST_USE int cm_stream_read(cm_stream *stream, void *memory, size_t size, size_t *done);
+
+/* A buffer that the bytes read so far refer to (with CM_LINK_BUFFERS). */
+typedef struct cm_stream_buffer {
+    cm_id tree;
+    uint64_t size;
+    bool readonly;
+} cm_stream_buffer;
+
+/* In the order of their NEXT_BUFFER opcodes; false: there are no more yet. Same thread as cm_stream_read. */
+CM_API bool cm_stream_next_buffer(cm_stream *stream, cm_stream_buffer *buffer);
+/* [blocks] Its content into memory of its size, on several threads when it is large. Any thread. */
+CM_API CM_MUST_USE int cm_buffer_fetch(cm_store *store, const cm_stream_buffer *buffer, void *memory);
+
 /* ---- verify ------------------------------------------------------------------------------------------------------ */
 
 typedef struct cm_verify_report {

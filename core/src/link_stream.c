@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * link_stream.c - a linked stream read once, from its beginning: pods are linked as they come, and only those under
+ * construction are in memory.
+ */
+#include "planner.h"
+#include "tree.h"
+
+enum { TREE_PIECE = 1 << 20 };
+
+struct cm_stream {
+    cm_checkpoint *checkpoint;
+    cm_plan_source source;
+    cm_plan plan;
+    cm_planner planner;
+    cm_sink sink;
+    cm_plan_root *roots;
+    size_t count, next;   /* roots */
+    bool namespace, open; /* open: the value of a root is being linked */
+    bool begun, done;
+    size_t taken; /* bytes of sink.out that were read */
+    size_t buffers_taken;
+};
+
+/* ---- the sink ---------------------------------------------------------------------------------------------------- */
+
+int cm_sink_bytes(cm_plan *plan, const void *bytes, size_t size)
+{
+    cm_buffer_append(&plan->sink->out, bytes, size);
+    plan->size += size;
+    return plan->sink->out.error ? cm_plan_no_memory() : 0;
+}
+
+int cm_sink_tree(cm_plan *plan, uint32_t tree, uint64_t size)
+{
+    cm_sink *sink = plan->sink;
+    sink->tree = plan->trees[tree];
+    sink->tree_done = 0;
+    sink->has_tree = true;
+    plan->size += size;
+    plan->tree_count = 0; /* the plan need not remember it */
+    return 0;
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint32_t get_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+int cm_sink_body(cm_plan *plan, cm_frame *f, uint32_t position)
+{
+    const cm_instance *instance = &plan->instances[f->instance];
+    const cm_pod_view *view = &f->view;
+    uint32_t from = f->position;
+    uint8_t *at = cm_buffer_extend(&plan->sink->out, position - from);
+    if (!at)
+        return cm_plan_no_memory();
+    plan->size += position - from;
+    if (position == from)
+        return 0;
+    memcpy(at, view->body + from, position - from);
+    for (; f->get < view->get_count && view->gets[f->get] < position; f->get++) {
+        uint32_t get = view->gets[f->get];
+        if (get >= from && position - get >= CM_GET_SIZE)
+            put_u32(at + (get - from) + 1, cm_plan_memo(instance, get_u32(at + (get - from) + 1)));
+    }
+    for (; f->patch < instance->patch_count && instance->patches[f->patch].position < position; f->patch++) {
+        const cm_patch *patch = &instance->patches[f->patch];
+        if (patch->position >= from && position - patch->position >= CM_GET_SIZE)
+            put_u32(at + (patch->position - from) + 1, patch->memo);
+    }
+    return 0;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
+{
+    (void)page;
+    int result = cm_object_get(((cm_checkpoint *)arg)->store, pod, CM_KIND_POD, content);
+    return result ? result : cm_pod_decode(content->data, content->size, view);
+}
+
+static int locate(void *arg, uint64_t page, cm_page *out)
+{
+    return cm_checkpoint_page(arg, page, out);
+}
+
+static int choose(cm_stream *s, const char *const *names, size_t count)
+{
+    if (count == 0)
+        return cm_checkpoint_roots(s->checkpoint, &s->roots, &s->count);
+    cm_cleanup(cm_cleanup_free) const cm_variable **chosen = malloc(count * sizeof *chosen);
+    int result = chosen ? 0 : cm_plan_no_memory();
+    for (size_t i = 0; i < count && !result; i++)
+        result = cm_checkpoint_variable(s->checkpoint, names[i], &chosen[i]);
+    s->count = count;
+    return result ? result : cm_roots_by_rank(chosen, count, &s->roots);
+}
+
+int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_stream **out)
+{
+    if (!(flags & CM_LINK_NAMESPACE) && count != 1)
+        return cm_fail(EINVAL, "a stream that is no namespace is of exactly one variable, not of %zu", count);
+    cm_stream *s = calloc(1, sizeof *s);
+    if (!s)
+        return cm_plan_no_memory();
+    s->checkpoint = cm_checkpoint_ref(checkpoint);
+    s->source =
+        (cm_plan_source){.fetch = fetch, .locate = locate, .most = cm_checkpoint_pods(checkpoint), .arg = checkpoint};
+    s->plan.sink = &s->sink;
+    s->planner = (cm_planner){.source = &s->source, .plan = &s->plan, .flags = flags};
+    s->namespace = flags & CM_LINK_NAMESPACE;
+    int result = choose(s, names, count);
+    if (result) {
+        cm_stream_close(s);
+        return result;
+    }
+    *out = s;
+    return 0;
+}
+
+void cm_stream_close(cm_stream *s)
+{
+    if (!s)
+        return;
+    cm_planner_drop_frames(&s->planner);
+    free(s->planner.frames);
+    cm_plan_clear(&s->plan);
+    cm_buffer_free(&s->sink.out);
+    free(s->roots);
+    cm_checkpoint_unref(s->checkpoint);
+    free(s);
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+/* The next piece of a payload that stands in the stream. */
+static int append_tree(cm_stream *s)
+{
+    cm_sink *sink = &s->sink;
+    uint64_t left = sink->tree.size - sink->tree_done;
+    size_t size = left < TREE_PIECE ? (size_t)left : TREE_PIECE;
+    uint8_t *at = cm_buffer_extend(&sink->out, size);
+    if (!at)
+        return cm_plan_no_memory();
+    int result = cm_tree_read(s->checkpoint->store, &sink->tree.root, sink->tree.size, sink->tree_done, at, size);
+    sink->tree_done += size;
+    sink->has_tree = sink->tree_done < sink->tree.size;
+    return result;
+}
+
+static int next_root(cm_stream *s)
+{
+    int result = 0;
+    if (s->open && s->namespace)
+        result = cm_plan_add_literal(&s->plan, "s", 1); /* SETITEM */
+    s->open = false;
+    if (result)
+        return result;
+    if (s->next == s->count) {
+        s->done = true;
+        return cm_plan_add_literal(&s->plan, ".", 1); /* STOP */
+    }
+    const cm_plan_root *root = &s->roots[s->next++];
+    if (s->namespace)
+        result = cm_planner_name(&s->plan, root->name);
+    bool begun = false;
+    if (!result)
+        result = cm_planner_begin(&s->planner, &root->address, &begun);
+    if (!result && !begun)
+        result = cm_planner_root(&s->planner, &root->address);
+    s->open = true;
+    return result;
+}
+
+static int step(cm_stream *s)
+{
+    if (s->sink.has_tree)
+        return append_tree(s);
+    if (!s->begun) {
+        s->begun = true;
+        return cm_plan_add_literal(&s->plan, s->namespace ? "\x80\x05}" : "\x80\x05", s->namespace ? 3 : 2);
+    }
+    return s->planner.frame_count ? cm_planner_step(&s->planner) : next_root(s);
+}
+
+int cm_stream_read(cm_stream *s, void *memory, size_t size, size_t *done)
+{
+    *done = 0;
+    if (s->taken) {
+        s->sink.out.size -= s->taken;
+        memmove(s->sink.out.data, s->sink.out.data + s->taken, s->sink.out.size);
+        s->taken = 0;
+    }
+    int result = 0;
+    while (!result && !s->done && s->sink.out.size < size)
+        result = step(s);
+    if (result == CM_PLAN_CONFLICT)
+        return cm_fail(EAGAIN, "the variables can be linked only after looking ahead");
+    if (result) {
+        const char *name = s->next ? s->roots[s->next - 1].name : NULL;
+        return name ? cm_fail_in(result, "%s@%llu: variable '%s'", s->checkpoint->session,
+                                 (unsigned long long)s->checkpoint->number, name)
+                    : result;
+    }
+    *done = s->sink.out.size < size ? s->sink.out.size : size;
+    if (*done)
+        memcpy(memory, s->sink.out.data, *done);
+    s->taken = *done;
+    return 0;
+}
+
+bool cm_stream_next_buffer(cm_stream *s, cm_stream_buffer *buffer)
+{
+    if (s->buffers_taken == s->plan.buffer_count)
+        return false;
+    const cm_tree_ref *tree = &s->plan.buffers[s->buffers_taken++];
+    *buffer = (cm_stream_buffer){tree->root, tree->size, tree->kind == CM_BUFFER_READONLY};
+    return true;
+}
