@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import datetime
 import enum
 import functools
 import hashlib
@@ -33,6 +34,20 @@ _BUILTIN_TYPES: dict[type, str] = {
 }
 _BY_REPR = ("datetime", "decimal", "fractions", "ipaddress", "numpy", "pandas", "pathlib", "uuid")
 
+# Classes whose instances many variables of a notebook have in common; see Reducers.nature.
+_KNOWN_BASES = {
+    ("numpy", "dtype"): "value",
+    ("pandas.core.arrays.string_", "StringDtype"): "value",
+    ("pandas.core.dtypes.dtypes", "BaseMaskedDtype"): "value",
+    ("pandas.core.dtypes.dtypes", "DatetimeTZDtype"): "value",
+    ("pandas.core.dtypes.dtypes", "PeriodDtype"): "value",
+    ("pandas.core.indexes.base", "Index"): "apart",
+    ("pandas", "StringDtype"): "value",
+    ("pandas", "DatetimeTZDtype"): "value",
+    ("pandas", "PeriodDtype"): "value",
+    ("pandas", "Index"): "apart",
+}
+
 # Ids of classes that cloudpickle already knows under a random id of its own.
 _ID_PREFIX = "chipmink-"
 _own_ids: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -51,6 +66,7 @@ class Reducers:
     def __init__(self) -> None:
         # id of a globals dict -> itself, so that the id stays its own, and what stands for it
         self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._values: dict[Any, Any] = {}
         self._dispatch = {
             types.CodeType: _reduce_code,
             types.MethodType: self._reduce_method,
@@ -70,6 +86,8 @@ class Reducers:
         """
         if type(obj) is type and obj in _BUILTIN_TYPES:  # others may not be hashable
             return "types", _BUILTIN_TYPES[obj]
+        if obj is functools._CacheInfo:  # whose __qualname__ is another
+            return "functools", "_CacheInfo"
         found = _cp._lookup_module_and_qualname(obj)
         if found is None or _cp._is_registered_pickle_by_value(found[0]):
             return None
@@ -109,11 +127,24 @@ class Reducers:
         reducer = self._dispatch.get(cls) or cloudpickle.CloudPickler.dispatch_table.get(cls)
         return reducer or copyreg.dispatch_table.get(cls)
 
-    def reduce(self, obj: type | types.FunctionType) -> tuple[Any, ...]:
-        """Reduce a class or function that has no name to be imported by."""
-        if isinstance(obj, types.FunctionType):
-            return self._reduce_function(obj)
-        return _reduce_class(obj)
+    def take_apart(
+        self, obj: type | types.FunctionType
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None, dict[str, Any] | None]:
+        """Reduce a class or function that has no name to be imported by.
+
+        Returns
+        -------
+        reduced : tuple
+            As from ``__reduce__``.
+        shared : dict or None
+            The part of a function that it shares with all functions that have its globals.
+        referred : dict or None
+            The globals that a function refers to.
+        """
+        if not isinstance(obj, types.FunctionType):
+            return _reduce_class(obj), None, None
+        reduced = self._reduce_function(obj)
+        return reduced, reduced[1][1], reduced[2][1]["__globals__"]
 
     def _reduce_function(self, func: types.FunctionType) -> tuple[Any, ...]:
         known = self._globals.get(id(func.__globals__))
@@ -145,6 +176,40 @@ class Reducers:
             return getattr, (owner, name)  # a class method: its function alone has no address
         return _cp._method_reduce(method)  # type: ignore[no-any-return]
 
+    # ---- what is repeated ----------------------------------------------------------------------
+
+    def nature(self, cls: type) -> str:
+        """Tell how instances of a class are shared.
+
+        Returns
+        -------
+        str
+            "value": immutable and shared by everything, each pod has them for itself;
+            "apart": often shared and not small, they get pods of their own; "": all others.
+        """
+        if issubclass(cls, (enum.Enum, types.ModuleType, datetime.tzinfo)):
+            return "value"
+        for base in cls.__mro__:
+            name = _KNOWN_BASES.get((base.__module__, base.__name__))
+            if name is not None:
+                return name
+        return ""
+
+    def value(self, obj: Any) -> tuple[Any, bytes] | None:
+        """Find what stands for an object whose nature is to be a value.
+
+        Returns
+        -------
+        tuple or None
+            The first object with this value, and bytes that are the same for it in every process.
+            None: this one is not to be repeated.
+        """
+        try:
+            key, stable = _value_key(obj)
+        except _NoValueError:
+            return None
+        return self._values.setdefault(key, obj), repr(stable).encode("utf-8", "surrogatepass")
+
     # ---- order ---------------------------------------------------------------------------------
 
     def sort_key(self, obj: object) -> bytes | None:
@@ -160,6 +225,29 @@ class Reducers:
 
 class _NoValueError(Exception):
     """An object whose value cannot be told from outside."""
+
+
+def _value_key(obj: Any) -> tuple[object, object]:
+    """Give what tells a value from others in this process, and what does so in any."""
+    cls = type(obj)
+    where = (str(cls.__module__), cls.__qualname__)
+    if isinstance(obj, types.ModuleType):
+        if not _cp._should_pickle_by_reference(obj):
+            raise _NoValueError
+        return id(obj), (where, obj.__name__)
+    if isinstance(obj, enum.Enum):
+        return id(obj), (where, obj._name_, _value_of(obj._value_, 0))
+    if isinstance(obj, datetime.tzinfo):
+        if where[0].partition(".")[0] not in ("datetime", "zoneinfo", "pytz"):
+            raise _NoValueError
+        return (where, repr(obj)), (where, repr(obj))
+    if where[0].partition(".")[0] == "numpy":
+        if obj.fields is not None or obj.subdtype is not None or obj.metadata is not None:
+            raise _NoValueError
+        stable = (where, repr(obj.__reduce__()[1:]))
+        return stable, stable
+    stable = (where, repr(obj), str(getattr(obj, "storage", "")))
+    return stable, stable
 
 
 def _value_of(obj: object, depth: int) -> object:
@@ -226,8 +314,21 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
         args = (*args[:3], values, *args[4:])
         for name in values:
             members.pop(name, None)
+    elif "__slots__" in members and not issubclass(cls, tuple):  # when the class is made
+        args = (*args[:3], {**args[3], "__slots__": members.pop("__slots__")}, *args[4:])
+        for name, value in list(members.items()):
+            if isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls:
+                del members[name]
     args = (*args[:-2], tracker_id, args[-1])
     members.pop("__slotnames__", None)  # a cache that copyreg keeps in the class
+    inherited: dict[str, Any] = {}
+    for base in reversed(cls.__bases__):
+        inherited.update(vars(base))
+    for name, value in list(members.items()):
+        # cloudpickle leaves out what is inherited, but compares the identity of strings
+        known = inherited.get(name)
+        if type(value) in (str, bytes, int) and type(known) is type(value) and known == value:
+            del members[name]
     if "_abc_impl" in members:  # the registered subclasses, from a set of weak references
         members["_abc_impl"].sort(key=lambda sub: (str(sub.__module__), sub.__qualname__))
     attributes = members.get("__static_attributes__")

@@ -37,7 +37,10 @@ static bool prepare(cm_walk *walk)
     walk->kept = PyList_New(0);
     return walk->reducers && walk->protocol && walk->kept && intern(&walk->str_reduce_ex, "__reduce_ex__") &&
            intern(&walk->str_reduce, "__reduce__") && intern(&walk->str_getstate, "__getstate__") &&
-           intern(&walk->str_name, "__name__") && intern(&walk->str_class, "__class__");
+           intern(&walk->str_name, "__name__") && intern(&walk->str_class, "__class__") &&
+           intern(&walk->str_locate, "locate") && intern(&walk->str_value, "value") &&
+           intern(&walk->str_dispatch, "dispatch") && intern(&walk->str_nature, "nature") &&
+           intern(&walk->str_take_apart, "take_apart") && intern(&walk->str_sort_key, "sort_key");
 }
 
 cm_walk *cm_walk_new(cm_save *save)
@@ -69,7 +72,7 @@ static void unwind(cm_walk *walk)
     walk->pod = NULL;
     walk->body = NULL;
     walk->final = false;
-    walk->depth = walk->reducing = 0;
+    walk->depth = walk->reducing = walk->repeating = 0;
 }
 
 void cm_walk_free(cm_walk *walk)
@@ -89,9 +92,12 @@ void cm_walk_free(cm_walk *walk)
     cm_atoms_free(walk);
     free(walk->frames);
     Py_XDECREF(walk->kept);
-    PyObject *const objects[] = {walk->pickling_error, walk->store_error,  walk->reducers, walk->newobj,
-                                 walk->newobj_ex,      walk->slotnames,    walk->protocol, walk->str_reduce_ex,
-                                 walk->str_reduce,     walk->str_getstate, walk->str_name, walk->str_class};
+    PyObject *const objects[] = {
+        walk->pickling_error, walk->store_error,    walk->reducers,     walk->newobj,    walk->newobj_ex,
+        walk->slotnames,      walk->protocol,       walk->str_name,     walk->str_class, walk->str_reduce_ex,
+        walk->str_reduce,     walk->str_getstate,   walk->str_locate,   walk->str_value, walk->str_dispatch,
+        walk->str_nature,     walk->str_take_apart, walk->str_sort_key,
+    };
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         Py_XDECREF(objects[i]);
     PyMem_Free(walk);

@@ -204,14 +204,13 @@ static size_t encode_utf8(PyObject *text, uint8_t *to)
     return size;
 }
 
-/* The object was met before: a reference to it. */
-static inline bool emit_known(cm_walk *walk, PyObject *object)
+/* If the object was met before: a reference to it. 1, 0, or -1 with an exception. */
+static inline int emit_known(cm_walk *walk, PyObject *object)
 {
     const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
     if (!entry)
-        return false;
-    cm_emit_reference(walk, entry->pod, entry->index);
-    return true;
+        return 0;
+    return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
 }
 
 /* Emits bytes that are too long to be repeated, in the body or as a payload, and memoizes the object. */
@@ -240,8 +239,9 @@ static int emit_wide_str(cm_walk *walk, PyObject *object)
         size = encode_utf8(object, small);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, small, size);
-    if (emit_known(walk, object))
-        return 0;
+    int known = emit_known(walk, object);
+    if (known)
+        return known < 0 ? -1 : 0;
     size = encode_utf8(object, NULL);
     PyObject *encoded = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (!encoded)
@@ -265,8 +265,9 @@ int cm_emit_str(cm_walk *walk, PyObject *object)
     size_t size = (size_t)PyUnicode_GET_LENGTH(object);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, bytes, size);
-    if (emit_known(walk, object))
-        return 0;
+    int known = emit_known(walk, object);
+    if (known)
+        return known < 0 ? -1 : 0;
     return emit_long_bytes(walk, object, CM_OP_BINUNICODE, CM_PAYLOAD_STR, bytes, size);
 }
 
@@ -276,8 +277,9 @@ int cm_emit_bytes(cm_walk *walk, PyObject *object)
     size_t size = (size_t)PyBytes_GET_SIZE(object);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_BYTES, CM_OP_SHORT_BINBYTES, bytes, size);
-    if (emit_known(walk, object))
-        return 0;
+    int known = emit_known(walk, object);
+    if (known)
+        return known < 0 ? -1 : 0;
     return emit_long_bytes(walk, object, CM_OP_BINBYTES, CM_PAYLOAD_BYTES, bytes, size);
 }
 
@@ -358,28 +360,88 @@ int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
     return 0;
 }
 
-/* ---- globals ------------------------------------------------------------------------------------------------------ */
+/* ---- what is repeated in every pod -------------------------------------------------------------------------------------- */
 
-int cm_emit_global(cm_walk *walk, const cm_global *global)
+static int get_repeated(cm_walk *walk, uint64_t hash, const void *address)
 {
     if (atoms_ready(walk) < 0)
         return -1;
-    uint64_t outer = walk->hash, value = (uint64_t)(uintptr_t)global;
-    const cm_atom *known = atom_slot(walk, global->hash, value, NULL);
-    if (known->generation == walk->atoms->generation) {
-        cm_pod_get(walk->pod, known->index);
-    } else {
+    const cm_atom *known = atom_slot(walk, hash, (uint64_t)(uintptr_t)address, NULL);
+    if (known->generation != walk->atoms->generation)
+        return 0;
+    cm_pod_get(walk->pod, known->index);
+    return 1;
+}
+
+static int memoize_repeated(cm_walk *walk, uint64_t hash, const void *address)
+{
+    if (atoms_ready(walk) < 0)
+        return -1;
+    uint64_t value = (uint64_t)(uintptr_t)address;
+    *atom_slot(walk, hash, value, NULL) = (cm_atom){hash, value, walk->atoms->generation, walk->body->memo_count};
+    walk->atoms->count++;
+    cm_body_memoize(walk->body);
+    return 0;
+}
+
+int cm_emit_repeated(cm_walk *walk, const cm_global *global)
+{
+    int known = get_repeated(walk, global->hash, global);
+    if (known > 0)
+        cm_mix(walk, global->hash);
+    return known;
+}
+
+int cm_memoize_repeated(cm_walk *walk, const cm_global *global)
+{
+    return memoize_repeated(walk, global->hash, global);
+}
+
+int cm_emit_within(cm_walk *walk, const PyObject *object)
+{
+    return get_repeated(walk, cm_memo_hash(object), object);
+}
+
+int cm_memoize_within(cm_walk *walk, PyObject *object)
+{
+    return cm_walk_keep(walk, object) < 0 ? -1 : memoize_repeated(walk, cm_memo_hash(object), object);
+}
+
+/*
+ * An object of another pod is memoized here a second time when it is first referred to: further references are local, and a
+ * hundred thousand instances of one class refer to the pod of the class once.
+ */
+int cm_emit_reference(cm_walk *walk, const cm_memo_entry *entry)
+{
+    cm_mix(walk, CM_OP_POP);
+    if (entry->pod == walk->pod) {
+        cm_pod_get(entry->pod, entry->index);
+        return 0;
+    }
+    uint64_t hash = cm_memo_hash(entry->object);
+    int known = get_repeated(walk, hash, entry->object);
+    if (known)
+        return known < 0 ? -1 : 0;
+    cm_pod_external(walk->pod, entry->pod, entry->index);
+    return memoize_repeated(walk, hash, entry->object);
+}
+
+int cm_emit_global(cm_walk *walk, const cm_global *global)
+{
+    uint64_t outer = walk->hash;
+    int known = get_repeated(walk, global->hash, global);
+    if (known < 0)
+        return -1;
+    if (!known) {
         bool final = walk->final;
         walk->final = true; /* no pods for monstrous names */
         int result = cm_emit_str(walk, global->module) < 0 || cm_emit_str(walk, global->name) < 0 ? -1 : 0;
         walk->final = final;
-        if (result < 0 || atoms_ready(walk) < 0)
+        if (result < 0)
             return -1;
         cm_emit(walk, CM_OP_STACK_GLOBAL);
-        *atom_slot(walk, global->hash, value, NULL) =
-            (cm_atom){global->hash, value, walk->atoms->generation, walk->body->memo_count};
-        walk->atoms->count++;
-        cm_body_memoize(walk->body);
+        if (memoize_repeated(walk, global->hash, global) < 0)
+            return -1;
     }
     walk->hash = outer;
     cm_mix(walk, global->hash);

@@ -64,6 +64,79 @@ failed:
     return -1;
 }
 
+/* A record of an object that stands for itself (same NULL) or for what an equal one was recorded as. */
+static cm_global *add_value(cm_walk *walk, PyObject *object, const cm_global *same, uint64_t hash)
+{
+    cm_global *value = calloc(1, sizeof *value);
+    if (!value) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    value->object = Py_NewRef(object);
+    value->same = same ? same : value;
+    value->hash = hash;
+    if (cm_table_add(&walk->globals, value) < 0) {
+        global_free(value);
+        return NULL;
+    }
+    return value;
+}
+
+int cm_walk_locate_value(cm_walk *walk, PyObject *object, const cm_global **value)
+{
+    const cm_global *known = cm_table_find(&walk->globals, object);
+    if (known) {
+        *value = known->same;
+        return 0;
+    }
+    *value = NULL;
+    PyObject *found = PyObject_CallMethodOneArg(walk->reducers, walk->str_value, object);
+    if (!found)
+        return -1;
+    cm_global *record = NULL;
+    if (found == Py_None) {
+        record = add_value(walk, object, NULL, 0);
+        if (record)
+            record->same = NULL;
+    } else if (PyTuple_CheckExact(found) && PyTuple_GET_SIZE(found) == 2 &&
+               PyBytes_CheckExact(PyTuple_GET_ITEM(found, 1))) {
+        PyObject *first = PyTuple_GET_ITEM(found, 0), *key = PyTuple_GET_ITEM(found, 1);
+        uint64_t hash = XXH3_64bits(PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
+        const cm_global *same = cm_table_find(&walk->globals, first);
+        if (!same)
+            same = add_value(walk, first, NULL, hash);
+        if (same && same->object != object)
+            record = add_value(walk, object, same, hash);
+        else
+            record = (cm_global *)same;
+    } else {
+        PyErr_SetString(PyExc_TypeError, "a value is not a pair of an object and bytes");
+    }
+    Py_DECREF(found);
+    if (!record)
+        return -1;
+    *value = record->same;
+    return 0;
+}
+
+int cm_walk_mark(cm_walk *walk, PyObject *dict, bool elements)
+{
+    if (cm_table_find(&walk->marks, dict))
+        return 0;
+    cm_mark *mark = calloc(1, sizeof *mark);
+    if (!mark) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *mark = (cm_mark){Py_NewRef(dict), elements};
+    if (cm_table_add(&walk->marks, mark) < 0) {
+        Py_DECREF(dict);
+        free(mark);
+        return -1;
+    }
+    return 0;
+}
+
 int cm_walk_locate(cm_walk *walk, PyObject *object, const cm_global **global)
 {
     const cm_global *known = cm_table_find(&walk->globals, object);
@@ -75,7 +148,7 @@ int cm_walk_locate(cm_walk *walk, PyObject *object, const cm_global **global)
     if (!PyType_Check(object) && !PyFunction_Check(object))
         return 0;
     Py_INCREF(object);
-    PyObject *names = PyObject_CallMethod(walk->reducers, "locate", "O", object);
+    PyObject *names = PyObject_CallMethodOneArg(walk->reducers, walk->str_locate, object);
     int result = add_global(walk, object, names, global);
     Py_DECREF(object);
     return result;
@@ -177,14 +250,22 @@ static int classify(cm_walk *walk, cm_type *info)
         info->kind = CM_TYPE_FUNCTION;
         return 0;
     }
-    PyObject *reducer = PyObject_CallMethod(walk->reducers, "dispatch", "O", type);
-    if (!reducer)
+    PyObject *reducer = PyObject_CallMethodOneArg(walk->reducers, walk->str_dispatch, (PyObject *)type);
+    PyObject *nature = reducer ? PyObject_CallMethodOneArg(walk->reducers, walk->str_nature, (PyObject *)type) : NULL;
+    if (!nature) {
+        Py_XDECREF(reducer);
         return -1;
+    }
+    bool value = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "value") == 0;
+    info->apart = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "apart") == 0;
+    Py_DECREF(nature);
     if (reducer != Py_None)
         info->reducer = Py_NewRef(reducer);
     Py_DECREF(reducer);
     if (PyType_IsSubtype(type, &PyType_Type)) {
         info->kind = CM_TYPE_CLASS;
+    } else if (value) {
+        info->kind = CM_TYPE_VALUE;
     } else if (info->reducer) {
         info->kind = CM_TYPE_DISPATCH;
     } else {
@@ -235,7 +316,15 @@ void cm_walk_globals_free(cm_walk *walk)
             free(info);
         }
     }
+    for (size_t i = 0; walk->marks.slots && i <= walk->marks.mask; i++) {
+        cm_mark *mark = walk->marks.slots[i];
+        if (mark) {
+            Py_DECREF(mark->dict);
+            free(mark);
+        }
+    }
     free(walk->globals.slots);
     free(walk->types.slots);
-    walk->globals = walk->types = (cm_table){0};
+    free(walk->marks.slots);
+    walk->globals = walk->types = walk->marks = (cm_table){0};
 }

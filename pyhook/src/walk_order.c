@@ -76,7 +76,7 @@ static int append_key(cm_walk *walk, key_arena *arena, PyObject *object, int dep
 /* What the Python side says the object's value is: bytes, or None. */
 static int append_foreign_key(cm_walk *walk, key_arena *arena, PyObject *object)
 {
-    PyObject *bytes = PyObject_CallMethod(walk->reducers, "sort_key", "O", object);
+    PyObject *bytes = PyObject_CallMethodOneArg(walk->reducers, walk->str_sort_key, object);
     if (!bytes)
         return -1;
     int result = 0;

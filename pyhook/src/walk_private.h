@@ -142,10 +142,14 @@ typedef struct cm_atoms {
 
 /* ---- globals and types (walk_global.c) -------------------------------------------------------------------------------- */
 
-/* An object that is saved by its name. */
+/*
+ * An object that every pod has for itself, like a small value: one that is saved by its name, or an immutable one of a type
+ * whose instances are shared by everything (a dtype, a time zone, a member of an enum).
+ */
 typedef struct cm_global {
-    PyObject *object, *module, *name; /* owned */
-    uint64_t hash;                    /* of the names */
+    PyObject *object, *module, *name; /* owned; without names: it is reduced, or not to be repeated at all */
+    const struct cm_global *same;     /* stands for all equal values; NULL: not to be repeated */
+    uint64_t hash;                    /* of the names or the value */
 } cm_global;
 
 /* How the instances of a type are saved. */
@@ -154,6 +158,7 @@ enum cm_type_kind {
     CM_TYPE_DISPATCH, /* a function registered with copyreg or cloudpickle */
     CM_TYPE_CLASS,    /* they are classes */
     CM_TYPE_FUNCTION, /* they are Python functions */
+    CM_TYPE_VALUE,    /* generic or dispatched; each pod has its own */
     CM_TYPE_PLAIN,    /* what object.__reduce_ex__ does is known: class and __dict__ */
 };
 
@@ -164,6 +169,7 @@ typedef struct cm_type {
     unsigned int version;
     enum cm_type_kind kind;
     bool global_known; /* else `global` was not asked for yet */
+    bool apart;        /* instances get pods of their own: they are often shared */
 } cm_type;
 
 /* Address -> record, open addressing; the record begins with the address. */
@@ -171,6 +177,12 @@ typedef struct cm_table {
     void **slots;
     size_t count, mask;
 } cm_table;
+
+/* A dict made by a function's reducer: what all functions of a module share, or what one refers to in its globals. */
+typedef struct cm_mark {
+    PyObject *dict; /* owned */
+    bool elements;  /* its values get pods of their own, else it does itself */
+} cm_mark;
 
 /* ---- frames ---------------------------------------------------------------------------------------------------- */
 
@@ -191,11 +203,12 @@ enum cm_frame_flags {
     CM_FLAG_SINGLE = 2, /* the one element stands without a MARK */
     CM_FLAG_BUILD = 4,  /* a state: BUILD follows */
     CM_FLAG_FINAL = 8,  /* of a pod: what is around it was final */
+    CM_FLAG_APART = 16, /* its elements get pods of their own */
 };
 
 typedef struct cm_frame {
     uint8_t kind, stage, flags;
-    uint32_t batch;   /* elements since the MARK */
+    uint32_t batch;   /* elements since the MARK; of a pod: `repeating` around it */
     uint32_t fresh;   /* reducers that made it, one inside the other, see CM_FRESH_MOST */
     PyObject *object; /* owned */
     PyObject *held;   /* owned: elements of a set, a value in waiting, an iterator */
@@ -209,10 +222,11 @@ typedef struct cm_frame {
             cm_pod *pod;
             cm_atoms *atoms;
         } around;
-        struct {               /* CM_FRAME_REDUCE */
-            PyObject *value;   /* owned: what __reduce_ex__ returned */
-            PyObject *pending; /* owned: a value whose key is being saved */
-            int call;          /* enum cm_call, walk_reduce.c */
+        struct {                       /* CM_FRAME_REDUCE */
+            PyObject *value;           /* owned: what __reduce_ex__ returned */
+            PyObject *pending;         /* owned: a value whose key is being saved */
+            const cm_global *repeated; /* the value this is in the pod, or NULL: it goes into the memo */
+            int call;                  /* enum cm_call, walk_reduce.c */
         } reduce;
     };
 } cm_frame;
@@ -231,13 +245,15 @@ struct cm_walk {
 
     cm_frame *frames;
     size_t frame_count, frame_capacity;
-    uint32_t depth;    /* frames but those of pods and runs */
-    uint32_t reducing; /* CM_FRAME_REDUCE that do not have their object yet */
+    uint32_t depth;     /* frames but those of pods and runs */
+    uint32_t reducing;  /* CM_FRAME_REDUCE that do not have their object yet */
+    uint32_t repeating; /* those of values in this pod: what is in them is remembered in the pod only */
     uint32_t ticks;
 
     cm_memo memo;
     cm_atoms *spare;
     cm_table globals, types;
+    cm_table marks; /* cm_mark */
     cm_type *last_type;
 
     Py_buffer **buffers; /* exports held until the end */
@@ -250,6 +266,7 @@ struct cm_walk {
     PyObject *slotnames;          /* copyreg._slotnames */
     PyObject *protocol;           /* 5 */
     PyObject *str_reduce_ex, *str_reduce, *str_getstate, *str_name, *str_class;
+    PyObject *str_locate, *str_value, *str_dispatch, *str_nature, *str_take_apart, *str_sort_key; /* of Reducers */
     bool fatal; /* the exception that is set ends the save */
 };
 
@@ -269,12 +286,25 @@ CM_MUST_USE int cm_emit_bytes(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_emit_bytearray(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_emit_picklebuffer(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_emit_global(cm_walk *walk, const cm_global *global);
+/* If the current pod has the value already: pushes it. 1, 0, or -1 with an exception. */
+CM_MUST_USE int cm_emit_repeated(cm_walk *walk, const cm_global *global);
+/* The same for an object that is in a value. */
+CM_MUST_USE int cm_emit_within(cm_walk *walk, const PyObject *object);
+CM_MUST_USE int cm_memoize_within(cm_walk *walk, PyObject *object);
+/* Emits MEMOIZE and remembers what is on top of the stack as the value in this pod. */
+CM_MUST_USE int cm_memoize_repeated(cm_walk *walk, const cm_global *global);
+/* Pushes an object that was saved. */
+CM_MUST_USE int cm_emit_reference(cm_walk *walk, const cm_memo_entry *entry);
 
 /* ---- walk_global.c ---- */
 /* The global that a class or function, or any object asked for before, is; NULL without an exception: it has no name. */
 CM_MUST_USE int cm_walk_locate(cm_walk *walk, PyObject *object, const cm_global **global);
 /* The same for an object whose reducer returned `name`: PicklingError unless it is there. */
 CM_MUST_USE int cm_walk_locate_named(cm_walk *walk, PyObject *object, PyObject *name, const cm_global **global);
+/* For an instance of CM_TYPE_VALUE: what it is to be repeated as, NULL if it is not. */
+CM_MUST_USE int cm_walk_locate_value(cm_walk *walk, PyObject *object, const cm_global **value);
+/* Marks what the reducer of a function returned. */
+CM_MUST_USE int cm_walk_mark(cm_walk *walk, PyObject *dict, bool elements);
 cm_type *cm_walk_type(cm_walk *walk, PyTypeObject *type); /* NULL with an exception */
 void cm_walk_globals_free(cm_walk *walk);
 
@@ -300,6 +330,8 @@ cm_frame *cm_walk_push(cm_walk *walk, enum cm_frame_kind kind, PyObject *object)
 void cm_walk_pop(cm_walk *walk);
 /* Asks the policy. 1: a pod of its own was opened, with a frame below the object's. 0: none. -1 with an exception. */
 CM_MUST_USE int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t length, uint64_t size);
+/* As cm_walk_place, without asking. */
+CM_MUST_USE int cm_walk_place_apart(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, bool final);
 /* Ends the pod of the uppermost frame and splices it into the one around it; the variable's own stays current. */
 CM_MUST_USE int cm_walk_pod_close(cm_walk *walk);
@@ -327,15 +359,6 @@ static inline void cm_mix(cm_walk *walk, uint64_t value)
 {
     uint64_t hash = (walk->hash ^ value) * 0x9e3779b97f4a7c15u;
     walk->hash = hash ^ (hash >> 32);
-}
-
-static inline void cm_emit_reference(cm_walk *walk, cm_pod *pod, uint32_t index)
-{
-    cm_mix(walk, CM_OP_POP);
-    if (pod == walk->pod)
-        cm_pod_get(pod, index);
-    else
-        cm_pod_external(walk->pod, pod, index);
 }
 
 #endif

@@ -24,7 +24,7 @@ enum stage {
     STAGE_END,
 };
 
-enum { STATE_DICT_BUNDLED = 64, REDUCING_CHECKED = 1024, REENTRIES_MOST = 16 };
+enum { METHOD_FRAMES_MOST = 64, STATE_DICT_BUNDLED = 64, REDUCING_CHECKED = 1024, REENTRIES_MOST = 16 };
 
 /* ---- checking what a reducer returned --------------------------------------------------------------------------------- */
 
@@ -155,12 +155,32 @@ static int check_reentry(cm_walk *walk, const PyObject *object)
 
 /* ---- beginning ------------------------------------------------------------------------------------------------------ */
 
-/* What the policy is told of an object; its own size is that of the buffer or bytes it hands out. */
-static int place_reduced(cm_walk *walk, PyObject *object, PyObject *value)
+/* Whether a function is met as an attribute of a class that is being saved by value: it belongs to the class. */
+static bool is_method(const cm_walk *walk, const PyObject *object)
 {
+    if (!PyFunction_Check(object))
+        return false;
+    size_t least = walk->frame_count > METHOD_FRAMES_MOST ? walk->frame_count - METHOD_FRAMES_MOST : 0;
+    for (size_t i = walk->frame_count; i-- > least;) {
+        const cm_frame *frame = &walk->frames[i];
+        if (frame->kind == CM_FRAME_REDUCE && (PyType_Check(frame->object) || PyFunction_Check(frame->object)))
+            return PyType_Check(frame->object);
+    }
+    return false;
+}
+
+/*
+ * Classes and functions are referred to from everywhere, and what refers to an object needs the whole pod it is in when it is
+ * loaded by itself: so they have pods of their own. For other objects the policy is told the size of the buffer or bytes they
+ * hand out.
+ */
+static int place_reduced(cm_walk *walk, PyObject *object, PyObject *value, bool apart)
+{
+    if (apart || PyType_Check(object) || PyFunction_Check(object))
+        return is_method(walk, object) ? 0 : cm_walk_place_apart(walk, object);
     enum cm_class cls = CM_CLASS_INSTANCE;
     uint64_t size = (uint64_t)Py_TYPE(object)->tp_basicsize, length = 0;
-    if (PyType_Check(object) || PyFunction_Check(object) || PyModule_Check(object) || PyCode_Check(object))
+    if (PyModule_Check(object) || PyCode_Check(object))
         cls = CM_CLASS_CODE;
     PyObject *args = PyTuple_GET_ITEM(value, 1), *state = item_or_null(value, 2);
     PyObject *parts[] = {args, state};
@@ -183,11 +203,14 @@ static int place_reduced(cm_walk *walk, PyObject *object, PyObject *value)
     return cm_walk_place(walk, object, cls, length, size);
 }
 
-/* Pushes the frame of an object with what its reducer returned, a reference to which is stolen. */
-static int begin_reduced(cm_walk *walk, PyObject *object, PyObject *value)
+/*
+ * Pushes the frame of an object with what its reducer returned, a reference to which is stolen. `repeated`: it goes into
+ * this pod as a value; `apart`: into a pod of its own.
+ */
+static int begin_reduced(cm_walk *walk, PyObject *object, PyObject *value, const cm_global *repeated, bool apart)
 {
     int call = check_reduced(walk, value, object);
-    if (call < 0 || check_reentry(walk, object) < 0 || place_reduced(walk, object, value) < 0) {
+    if (call < 0 || check_reentry(walk, object) < 0 || (!repeated && place_reduced(walk, object, value, apart) < 0)) {
         Py_DECREF(value);
         return -1;
     }
@@ -200,10 +223,12 @@ static int begin_reduced(cm_walk *walk, PyObject *object, PyObject *value)
     }
     frame->reduce.value = value;
     frame->reduce.pending = NULL;
+    frame->reduce.repeated = repeated;
     frame->reduce.call = call;
     frame->stage = STAGE_CALLABLE;
     frame->fresh = fresh ? generation + 1 : 0;
     walk->reducing++;
+    walk->repeating += repeated != NULL;
     cm_mix(walk, CM_OP_REDUCE);
     if (frame->fresh > CM_FRESH_MOST) {
         PyErr_Format(PyExc_RecursionError, "reducing a '%.200s' object makes new objects without end",
@@ -269,16 +294,20 @@ static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
             goto out;
         }
     } else {
-        cm_emit_reference(walk, entry->pod, entry->index);
+        if (cm_emit_reference(walk, entry) < 0) {
+            result = -1;
+            goto out;
+        }
     }
     cm_emit(walk, CM_OP_EMPTY_TUPLE);
     cm_emit(walk, CM_OP_NEWOBJ);
     if (cm_walk_memoize(walk, object) < 0) {
         result = -1;
     } else if (length > 0) {
-        entry = cm_memo_find(&walk->memo, dict);
+        entry = walk->repeating ? NULL : cm_memo_find(&walk->memo, dict);
         if (entry) {
-            cm_emit_reference(walk, entry->pod, entry->index);
+            if (cm_emit_reference(walk, entry) < 0)
+                result = -1;
             cm_emit(walk, CM_OP_BUILD);
         } else if (length < STATE_DICT_BUNDLED) {
             bool final = walk->final;
@@ -296,16 +325,33 @@ out:
 
 /* ---- the choice of reducer ---------------------------------------------------------------------------------------------- */
 
-static int walk_reduced(cm_walk *walk, PyObject *object, PyObject *value)
+static int walk_reduced(cm_walk *walk, PyObject *object, PyObject *value, bool apart)
 {
     if (!value)
         return -1;
     if (!PyUnicode_Check(value))
-        return begin_reduced(walk, object, value);
+        return begin_reduced(walk, object, value, NULL, apart);
     const cm_global *global;
     int result = cm_walk_locate_named(walk, object, value, &global);
     Py_DECREF(value);
     return result < 0 ? -1 : cm_emit_global(walk, global);
+}
+
+/* A class or function by value. What its reducer makes up is told from what the program made. */
+static int take_apart(cm_walk *walk, PyObject *object)
+{
+    PyObject *parts = PyObject_CallMethodOneArg(walk->reducers, walk->str_take_apart, object);
+    if (!parts)
+        return -1;
+    PyObject *value = NULL, *shared, *referred;
+    if (PyArg_ParseTuple(parts, "OOO", &value, &shared, &referred) &&
+        (shared == Py_None || cm_walk_mark(walk, shared, false) == 0) &&
+        (referred == Py_None || cm_walk_mark(walk, referred, true) == 0))
+        Py_INCREF(value);
+    else
+        value = NULL;
+    Py_DECREF(parts);
+    return walk_reduced(walk, object, value, false);
 }
 
 /* Classes and functions: by name where they can be imported; else taken apart as cloudpickle does. */
@@ -315,24 +361,46 @@ static int walk_code(cm_walk *walk, PyObject *object, cm_type *info)
     if (cm_walk_locate(walk, object, &global) < 0)
         return -1;
     if (info->reducer) /* registered for the metaclass */
-        return walk_reduced(walk, object, PyObject_CallOneArg(info->reducer, object));
-    if (!global)
-        return walk_reduced(walk, object, PyObject_CallMethod(walk->reducers, "reduce", "O", object));
-    return cm_emit_global(walk, global);
+        return walk_reduced(walk, object, PyObject_CallOneArg(info->reducer, object), false);
+    return global ? cm_emit_global(walk, global) : take_apart(walk, object);
 }
 
-static int walk_generic(cm_walk *walk, PyObject *object)
+/* What the reducer of an object that is neither class nor function returns; a new reference. */
+static PyObject *call_reducer(cm_walk *walk, PyObject *object, const cm_type *info)
 {
+    if (info->reducer)
+        return PyObject_CallOneArg(info->reducer, object);
     PyObject *method = PyObject_GetAttr(object, walk->str_reduce_ex);
     if (method) {
         PyObject *value = PyObject_CallOneArg(method, walk->protocol);
         Py_DECREF(method);
-        return walk_reduced(walk, object, value);
+        return value;
     }
     if (!PyErr_ExceptionMatches(PyExc_AttributeError))
-        return -1;
+        return NULL;
     PyErr_Clear();
-    return walk_reduced(walk, object, PyObject_CallMethodNoArgs(object, walk->str_reduce));
+    return PyObject_CallMethodNoArgs(object, walk->str_reduce);
+}
+
+/* An object that every pod has for itself. 2: this one is not. */
+static int walk_repeated(cm_walk *walk, PyObject *object, const cm_type *info)
+{
+    const cm_global *value;
+    if (cm_walk_locate_value(walk, object, &value) < 0)
+        return -1;
+    if (!value)
+        return 2;
+    int known = cm_emit_repeated(walk, value);
+    if (known)
+        return known < 0 ? -1 : 0;
+    PyObject *reduced = call_reducer(walk, value->object, info);
+    if (!reduced)
+        return -1;
+    if (PyUnicode_Check(reduced)) {
+        Py_DECREF(reduced);
+        return 2;
+    }
+    return begin_reduced(walk, value->object, reduced, value, false);
 }
 
 int cm_walk_reduce(cm_walk *walk, PyObject *object)
@@ -346,6 +414,8 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
     if (!info)
         goto out;
     result = info->kind == CM_TYPE_PLAIN ? walk_plain(walk, object, info) : 2;
+    if (info->kind == CM_TYPE_VALUE)
+        result = walk_repeated(walk, object, info);
     if (result != 2)
         goto out;
     const cm_global *global = NULL;
@@ -355,10 +425,8 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
         result = -1;
     else if (global)
         result = cm_emit_global(walk, global);
-    else if (info->kind == CM_TYPE_DISPATCH)
-        result = walk_reduced(walk, object, PyObject_CallOneArg(info->reducer, object));
     else
-        result = walk_generic(walk, object);
+        result = walk_reduced(walk, object, call_reducer(walk, object, info), info->apart);
 out:
     Py_DECREF(object);
     return result;
@@ -387,14 +455,15 @@ static int emit_call(cm_walk *walk, cm_frame *frame)
     static const uint8_t opcodes[] = {CM_OP_REDUCE, CM_OP_NEWOBJ, CM_OP_NEWOBJ_EX};
     cm_emit(walk, opcodes[frame->reduce.call]);
     walk->reducing--;
-    const cm_memo_entry *entry = cm_memo_find(&walk->memo, frame->object);
+    frame->stage = STAGE_LIST;
+    if (frame->reduce.repeated)
+        return cm_memoize_repeated(walk, frame->reduce.repeated);
+    const cm_memo_entry *entry = walk->repeating ? NULL : cm_memo_find(&walk->memo, frame->object);
     if (entry) {
         cm_emit(walk, CM_OP_POP);
-        cm_emit_reference(walk, entry->pod, entry->index);
         frame->stage = STAGE_END;
-        return 0;
+        return cm_emit_reference(walk, entry);
     }
-    frame->stage = STAGE_LIST;
     return cm_walk_memoize(walk, frame->object);
 }
 
@@ -523,6 +592,7 @@ int cm_step_reduce(cm_walk *walk)
             frame->stage = STAGE_END;
             break;
         case STAGE_END:
+            walk->repeating -= frame->reduce.repeated != NULL;
             cm_walk_pop(walk);
             return 0;
         }

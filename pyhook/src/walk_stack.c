@@ -59,6 +59,8 @@ void cm_walk_pop(cm_walk *walk)
 
 int cm_walk_memoize(cm_walk *walk, PyObject *object)
 {
+    if (walk->repeating)
+        return cm_memoize_within(walk, object);
     return cm_memo_add(&walk->memo, object, walk->pod, cm_body_memoize(walk->body));
 }
 
@@ -112,6 +114,7 @@ int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, boo
     frame->around.pod = walk->pod;
     frame->around.atoms = walk->atoms;
     frame->flags = walk->final ? CM_FLAG_FINAL : 0;
+    frame->batch = walk->repeating;
     cm_pod *pod = cm_save_pod_new(walk->save, walk->pod, kind);
     if (!pod) {
         walk->fatal = true;
@@ -122,12 +125,31 @@ int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, boo
     walk->body = cm_pod_body(pod);
     walk->atoms = NULL;
     walk->final = final;
+    walk->repeating = 0;
     return 0;
+}
+
+int cm_walk_place_apart(cm_walk *walk, PyObject *object)
+{
+    if (walk->depth == 0) /* the variable's own object has its pod already */
+        return 0;
+    return cm_walk_pod_open(walk, object, CM_POD_OBJECT, walk->final) < 0 ? -1 : 1;
+}
+
+/* What functions of a session share has a pod of its own, so that none of them has to be loaded with another. */
+static bool is_apart(cm_walk *walk, PyObject *object, enum cm_class cls)
+{
+    if (walk->frame_count && cm_walk_top(walk)->flags & CM_FLAG_APART)
+        return true;
+    const cm_mark *mark = cls == CM_CLASS_DICT ? cm_table_find(&walk->marks, object) : NULL;
+    return mark && !mark->elements;
 }
 
 int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t length, uint64_t size)
 {
-    if (walk->final || walk->depth == 0) /* the variable's own object has its pod already */
+    if (walk->marks.count && is_apart(walk, object, cls))
+        return cm_walk_place_apart(walk, object);
+    if (walk->final || walk->depth == 0)
         return 0;
     cm_features features = {.cls = cls, .depth = walk->depth, .length = length, .size = size};
     enum cm_action action = cm_policy_decide(&features);
@@ -155,6 +177,7 @@ int cm_walk_pod_close(cm_walk *walk)
     walk->pod = frame->around.pod;
     walk->atoms = frame->around.atoms;
     walk->final = frame->flags & CM_FLAG_FINAL;
+    walk->repeating = frame->batch;
     frame->around.atoms = NULL;
     if (walk->pod) {
         walk->body = cm_pod_body(walk->pod);

@@ -71,6 +71,11 @@ static int begin_elements(cm_walk *walk, enum cm_frame_kind kind, PyObject *obje
     if (!frame)
         return -1;
     frame->flags = flags;
+    if (walk->marks.count && !fragments && kind == CM_FRAME_DICT) {
+        const cm_mark *mark = cm_table_find(&walk->marks, object);
+        if (mark && mark->elements)
+            frame->flags |= CM_FLAG_APART;
+    }
     frame->held = Py_XNewRef(held);
     frame->at = frame->before = 0;
     frame->size = length;
@@ -223,18 +228,17 @@ int cm_walk_dict(cm_walk *walk, PyObject *dict, uint8_t flags)
  * An immutable container that contains itself (through something mutable) was completed further in, when its elements were
  * saved: what is on the stack is dropped for that one, as pickle does.
  */
-static bool completed_within(cm_walk *walk, PyObject *object, size_t on_stack)
+static int completed_within(cm_walk *walk, PyObject *object, size_t on_stack)
 {
     const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
     if (!entry)
-        return false;
+        return 0;
     if (on_stack > 3)
         cm_emit(walk, CM_OP_POP_MARK);
     else
         while (on_stack-- > 0)
             cm_emit(walk, CM_OP_POP);
-    cm_emit_reference(walk, entry->pod, entry->index);
-    return true;
+    return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
 }
 
 static int step_tuple(cm_walk *walk)
@@ -250,7 +254,10 @@ static int step_tuple(cm_walk *walk)
             return result < 0 ? -1 : 0;
     }
     walk->ticks += (uint32_t)(size < CM_TICKS ? size : CM_TICKS);
-    if (!resumed || !completed_within(walk, tuple, size)) {
+    int completed = resumed && !walk->repeating ? completed_within(walk, tuple, size) : 0;
+    if (completed < 0)
+        return -1;
+    if (!completed) {
         cm_emit(walk, size <= 3 ? opcodes[size - 1] : CM_OP_TUPLE);
         if (cm_walk_memoize(walk, tuple) < 0)
             return -1;
@@ -289,7 +296,10 @@ static int step_frozenset(cm_walk *walk)
         if (result)
             return result < 0 ? -1 : 0;
     }
-    if (!resumed || !completed_within(walk, frame->object, SIZE_MAX)) {
+    int completed = resumed && !walk->repeating ? completed_within(walk, frame->object, SIZE_MAX) : 0;
+    if (completed < 0)
+        return -1;
+    if (!completed) {
         cm_emit(walk, CM_OP_FROZENSET);
         if (cm_walk_memoize(walk, frame->object) < 0)
             return -1;
@@ -369,9 +379,12 @@ int cm_walk_value(cm_walk *walk, PyObject *object)
         return cm_emit_bytes(walk, object);
 
     const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
-    if (entry) {
-        cm_emit_reference(walk, entry->pod, entry->index);
-        return 0;
+    if (entry && (!walk->repeating || PyType_Check(object) || PyFunction_Check(object)))
+        return cm_emit_reference(walk, entry);
+    if (walk->repeating) {
+        int known = cm_emit_within(walk, object);
+        if (known)
+            return known < 0 ? -1 : 0;
     }
     if (type == &PyDict_Type)
         return cm_walk_dict(walk, object, 0);

@@ -753,3 +753,46 @@ def test_deep_nesting(session: chipmink.Session, depth: int, wrap: Any, unwrap: 
     assert depth_of(loaded, unwrap) == depth
     while value is not None:  # freed from the outside in: the C stack is not deep enough for all
         value, loaded = unwrap(value), unwrap(loaded)
+
+
+# ---- what a variable needs to be loaded by itself -----------------------------------------------------
+
+
+def test_what_everything_shares_does_not_tie_variables_together(session: chipmink.Session) -> None:
+    np = pytest.importorskip("numpy")
+    pd = pytest.importorskip("pandas")
+
+    class Local:
+        pass
+
+    def function() -> Any:
+        return Local
+
+    big = np.arange(1_000_000.0)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    later = now + datetime.timedelta(1)
+    frame = pd.DataFrame({"a": big, "b": np.arange(1_000_000)})
+    namespace = {
+        "big": [big, Local, Local(), function, Color.RED, now, np.dtype("i4"), sys],
+        "frame": frame,
+        "number": np.float64(1.5),
+        "array": np.arange(3.0),
+        "series": pd.Series([1.0], dtype="f8"),
+        "instance": Local(),
+        "function": function,
+        "member": [Color.RED],
+        "moment": later,
+        "dtype": np.dtype("i4"),
+        "module": sys,
+        "columns": frame[["a", "b"]][:3].reset_index(drop=True),
+    }
+    checkpoint = session.save(namespace)
+    assert checkpoint.unsaved == {}
+    for name, variable in checkpoint.variables.items():
+        assert variable.size > 8_000_000 if name in ("big", "frame") else variable.size < 10_000
+    loaded = session.load()
+    assert type(loaded["big"][2]) is loaded["big"][1] is type(loaded["instance"])
+    assert loaded["big"][3] is loaded["function"]
+    assert loaded["member"][0] is loaded["big"][4] is Color.RED
+    assert loaded["moment"] == later
+    assert loaded["big"][6] == loaded["dtype"]

@@ -171,10 +171,11 @@ def make_classes() -> dict[str, Any]:
     class Derived(Base, metaclass=Meta):
         """Describe."""
 
-        __slots__ = ("a",)
+        __slots__ = ("__private", "_hidden", "a")
 
         def __init__(self, a: Any) -> None:
             self.a = a
+            self.__private = 7
 
         def who(self) -> str:
             return "derived " + super().who()
@@ -198,6 +199,9 @@ def make_classes() -> dict[str, Any]:
         class Nested:
             value = 1
 
+    class Slotted:
+        __slots__ = ("x",)
+
     class Abstract(abc.ABC):
         @abc.abstractmethod
         def needed(self) -> int: ...
@@ -211,7 +215,7 @@ def make_classes() -> dict[str, Any]:
     class Shade(enum.Enum):
         DARK = 1
         LIGHT = (2, "x")
-        ALIAS = 1
+        ALIAS = DARK
 
         def shout(self) -> str:
             return self.name + "!"
@@ -245,7 +249,7 @@ def make_classes() -> dict[str, Any]:
 
     Cyclic.itself = Cyclic  # type: ignore[attr-defined]
     Cyclic.instance = Cyclic()  # type: ignore[attr-defined]
-    return {name: value for name, value in locals().items()}
+    return dict(locals())
 
 
 def test_classes_by_value_are_the_same_in_this_process(session: chipmink.Session) -> None:
@@ -276,9 +280,16 @@ def test_classes_by_value_work_in_another_process(
     classes = make_classes()
     two = (lambda n: type("Same", (), {"n": n}))(1), (lambda n: type("Same", (), {"n": n}))(2)
     checkpoint = session.save(
-        {**classes, "derived": classes["Derived"](5), "shade": classes["Shade"].LIGHT, "two": two,
-         "point": classes["Point"](1, [2]), "functions": make_functions(), "box": classes["Box"](1)}
-    )  # fmt: skip
+        {
+            **classes,
+            "derived": classes["Derived"](5),
+            "shade": classes["Shade"].LIGHT,
+            "two": two,
+            "point": classes["Point"](1, [2]),
+            "functions": make_functions(),
+            "box": classes["Box"](1),
+        }
+    )
     assert checkpoint.unsaved == {}
     store.close()
     script = """
@@ -288,9 +299,12 @@ def test_classes_by_value_work_in_another_process(
             v = store.session("analysis").load()
         assert "test_walk_code" not in sys.modules
         D = v["Derived"]
+        assert v["derived"].__slots__ == ("__private", "_hidden", "a")
+        assert v["derived"]._Derived__private == 7 and not hasattr(v["Slotted"](), "__dict__")
         assert type(v["derived"]) is D and len(D) == 42 and D.__doc__ == "Describe."
         assert v["derived"].who() == "derived base" and v["derived"].doubled == 10
-        assert D.make().a == 3 and v["functions"]["fibonacci"](10) == 55 and D.static() == 9 and D.Nested.value == 1
+        assert D.make().a == 3 and v["functions"]["fibonacci"](10) == 55
+        assert D.static() == 9 and D.Nested.value == 1
         assert v["Base"].registry[0] == "Derived"
         try:
             v["Abstract"]()
@@ -306,7 +320,8 @@ def test_classes_by_value_work_in_another_process(
         P = v["Point"]
         assert v["point"] == P(1, [2]) < P(2) and P(5).label == "p"
         assert dataclasses.replace(v["point"], x=7).x == 7
-        assert [f.default is dataclasses.MISSING for f in dataclasses.fields(P)] == [True, True, False]
+        missing = [f.default is dataclasses.MISSING for f in dataclasses.fields(P)]
+        assert missing == [True, True, False]
         assert v["Pair"](1)._replace(left=2) == (2, "r")
         assert v["Box"][int] and v["box"].content == 1
         assert v["Cyclic"].itself is v["Cyclic"] and type(v["Cyclic"].instance) is v["Cyclic"]
@@ -384,8 +399,15 @@ def test_method_objects(session: chipmink.Session) -> None:
 
 
 def test_typing_objects(session: chipmink.Session) -> None:
-    values = [typing.Any, typing.Optional[int], list[int], typing.Callable[[int], str], int | str,
-              typing.Union[int, list[str]], typing.Literal["a"], itertools.chain.from_iterable]  # fmt: skip
+    values = [
+        typing.Any,
+        list[int],
+        typing.Callable[[int], str],
+        int | str,
+        int | list[str],
+        typing.Literal["a"],
+        itertools.chain.from_iterable,
+    ]
     assert roundtrip(session, values=values).values == values
     variable = TypeVar("variable", bound=int)
     s = roundtrip(session, variable=variable, both=[variable, list[variable]])
