@@ -61,8 +61,6 @@ CM_MUST_USE int cm_open_address(const cm_options *options, const char *address, 
 
 /* Prints the error sentence of the call that returned `result` as "chipmink: ..." and returns CM_EXIT_FAILURE. */
 int cm_report(int result);
-/* The same as "chipmink: WHAT: ..."; `what` may be NULL. */
-int cm_report_about(const char *what, int result);
 
 /* ---- JSON: facts that several commands print ---------------------------------------------------------------------------- */
 

@@ -71,17 +71,8 @@ void cm_parse(const struct argp *argp, unsigned flags, int argc, char **argv, vo
 
 int cm_report(int result)
 {
-    return cm_report_about(NULL, result);
-}
-
-int cm_report_about(const char *what, int result)
-{
     const char *sentence = cm_error_message();
     fputs("chipmink: ", stderr);
-    if (what) {
-        cm_print_text(stderr, what, false);
-        fputs(": ", stderr);
-    }
     cm_print_text(stderr, *sentence ? sentence : strerror(-result), false);
     fputc('\n', stderr);
     return CM_EXIT_FAILURE;

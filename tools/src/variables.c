@@ -151,8 +151,7 @@ static bool write_all(const char *bytes, size_t size)
 /* Large pieces: the core reads the chunks of one in parallel. */
 enum { CAT_PIECE = 8 << 20 };
 
-/* `what`: for the sentence of a failure. */
-static int write_link(cm_link *link, const char *what)
+static int write_link(cm_link *link)
 {
     uint64_t size = cm_link_size(link);
     size_t piece = size < CAT_PIECE ? (size_t)size : CAT_PIECE;
@@ -162,7 +161,7 @@ static int write_link(cm_link *link, const char *what)
         size_t done = 0;
         int result = cm_link_read(link, at, memory, piece, &done);
         if (result < 0 || !done) {
-            code = cm_report_about(what, result < 0 ? result : -EIO);
+            code = cm_report(result < 0 ? result : -EIO);
         } else if (!write_all(memory, done)) {
             fprintf(stderr, "chipmink: cannot write the output: %s\n", strerror(errno));
             code = CM_EXIT_FAILURE;
@@ -203,7 +202,7 @@ int cm_command_cat(int argc, char **argv)
         bool one = a.common.count == 2;
         cm_link *link = NULL;
         int result = cm_link_open(c, one ? &a.common.values[1] : NULL, one ? 1 : 0, one ? 0 : CM_LINK_NAMESPACE, &link);
-        code = result < 0 ? cm_report(result) : write_link(link, a.common.values[one ? 1 : 0]);
+        code = result < 0 ? cm_report(result) : write_link(link);
         cm_link_close(link);
     }
     cm_checkpoint_unref(c);
