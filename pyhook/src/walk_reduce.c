@@ -325,8 +325,53 @@ out:
 
 /* ---- the choice of reducer ---------------------------------------------------------------------------------------------- */
 
+static bool is_class_attribute(const PyObject *object, PyObject *key, const PyObject *value)
+{
+    return (PyList_CheckExact(value) || PyDict_CheckExact(value)) && PyUnicode_CheckExact(key) &&
+           _PyType_Lookup(Py_TYPE(object), key) == value;
+}
+
+/*
+ * Some reducers put containers of the class into the state of every instance (pandas: _metadata). Sharing them would tie all
+ * instances together, and does not make them the class's again on loading: each instance gets a copy. Steals `value` and
+ * returns a reference.
+ */
+static PyObject *without_class_attributes(const PyObject *object, PyObject *value)
+{
+    PyObject *state = PyTuple_CheckExact(value) ? item_or_null(value, 2) : NULL, *own = NULL, *key, *item;
+    if (!state || !PyDict_CheckExact(state))
+        return value;
+    for (Py_ssize_t at = 0; PyDict_Next(state, &at, &key, &item);) {
+        if (!is_class_attribute(object, key, item))
+            continue;
+        if (!own && !(own = PyDict_Copy(state)))
+            goto failed;
+        PyObject *copy = PyList_CheckExact(item) ? PySequence_List(item) : PyDict_Copy(item);
+        int result = copy ? PyDict_SetItem(own, key, copy) : -1;
+        Py_XDECREF(copy);
+        if (result < 0)
+            goto failed;
+    }
+    if (!own)
+        return value;
+    PyObject *items = PySequence_List(value), *changed = NULL;
+    if (items && PyList_SetItem(items, 2, own) == 0) /* steals `own` in any case */
+        changed = PyList_AsTuple(items);
+    else if (!items)
+        Py_DECREF(own);
+    Py_XDECREF(items);
+    Py_DECREF(value);
+    return changed;
+failed:
+    Py_XDECREF(own);
+    Py_DECREF(value);
+    return NULL;
+}
+
 static int walk_reduced(cm_walk *walk, PyObject *object, PyObject *value, bool apart)
 {
+    if (value && !PyUnicode_Check(value))
+        value = without_class_attributes(object, value);
     if (!value)
         return -1;
     if (!PyUnicode_Check(value))

@@ -755,7 +755,7 @@ def test_deep_nesting(session: chipmink.Session, depth: int, wrap: Any, unwrap: 
         value, loaded = unwrap(value), unwrap(loaded)
 
 
-# ---- what a variable needs to be loaded by itself -----------------------------------------------------
+# ---- what a variable needs to be loaded by itself -----------------------------------------------
 
 
 def test_what_everything_shares_does_not_tie_variables_together(session: chipmink.Session) -> None:

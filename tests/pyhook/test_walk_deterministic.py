@@ -92,7 +92,8 @@ def namespace():
         big_dict={f"k{i}": [i, str(i), {"i", "j", i}] for i in range(5000)},
         anonymous=lambda x: x + VALUE, counter=collections.Counter("abracadabra"),
         values=[
-            Color.RED, Point(1), Pair(1, "x"), 1j, 2**100, "x" * 300, "x" * 300, "ab", "".join("ab"),
+            Color.RED, Point(1), Pair(1, "x"), 1j, 2**100, "x" * 300, "x" * 300, "ab",
+            "".join("ab"),
         ],
     )
     try:
@@ -160,7 +161,7 @@ def test_interning_and_identity_of_small_values_do_not_show(session: chipmink.Se
     apart = [{fresh(key): bytes(bytearray(data)), "n": int("10000000000")} for _ in range(2)]
     assert contents(session, shared) == contents(session, apart)
     pair = ("a", "b")  # one tuple twice is another graph than two equal ones
-    assert contents(session, [pair, pair]) != contents(session, [pair, tuple(["a", "b"])])
+    assert contents(session, [pair, pair]) != contents(session, [pair, tuple("ab")])
 
 
 def test_attributes_set_in_any_way(session: chipmink.Session) -> None:
