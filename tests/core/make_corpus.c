@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * make_corpus.c - writes the seeds of the fuzz targets: the objects of real checkpoints. Run again when the format changes:
+ *
+ *     make_corpus tests/core/corpus
+ */
+#include "backend.h"
+#include "checkpoint.h"
+#include "graph.h"
+
+#include <sys/stat.h>
+
+static const char *out;
+static cm_buffer all = CM_BUFFER_INIT; /* for fuzz_link */
+
+static void write_seed(const char *target, const char *name, const void *data, size_t size)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", out, target);
+    mkdir(path, 0755);
+    snprintf(path, sizeof path, "%s/%s/%s", out, target, name);
+    FILE *file = fopen(path, "wbe");
+    must(file && fwrite(data, 1, size, file) == size && fclose(file) == 0);
+}
+
+static int write_variable(void *arg, const cm_map_entry *entry, bool leaf)
+{
+    cm_buffer seed = CM_BUFFER_INIT;
+    cm_variable v = {0};
+    (void)arg;
+    if (leaf && cm_variable_decode(entry->value, entry->value_size, &v) == 0) {
+        cm_buffer_append(&seed, "v", 1);
+        cm_buffer_append(&seed, entry->value, entry->value_size);
+        write_seed("checkpoint", v.changed > 1 ? "variable2" : "variable1", seed.data, seed.size);
+    }
+    cm_variable_clear(&v);
+    cm_buffer_free(&seed);
+    return 0;
+}
+
+static int write_object(void *arg, const cm_id *id, const cm_object_info *info)
+{
+    cm_store *store = arg;
+    char name[16];
+    void *data;
+    size_t size;
+    must(cm_object_read(store, id, &data, &size) == 0);
+    for (int i = 0; i < 4; i++)
+        snprintf(name + 2 * i, 3, "%02x", id->bytes[i]);
+    cm_buffer record = CM_BUFFER_INIT, seed = CM_BUFFER_INIT;
+    cm_object_info same;
+    must(store->backend->ops->get(store->backend, id, &record, &same) == 0);
+    if (record.size < 2000)
+        write_seed("record", name, record.data, record.size);
+    if (info->kind == CM_KIND_POD)
+        write_seed("pod", name, data, size);
+    if (info->kind == CM_KIND_MAP) {
+        write_seed("map", name, data, size);
+        must(cm_map_parts(data, size, write_variable, NULL) == 0);
+    }
+    if (info->kind == CM_KIND_CHECKPOINT) {
+        cm_buffer_append(&seed, "c", 1);
+        cm_buffer_append(&seed, data, size);
+        write_seed("checkpoint", name, seed.data, seed.size);
+    }
+    cm_buffer_append(&all, id, sizeof *id);
+    uint8_t length[4] = {(uint8_t)size, (uint8_t)(size >> 8), (uint8_t)(size >> 16), 0};
+    cm_buffer_append(&all, length, sizeof length);
+    cm_buffer_append(&all, data, size);
+    cm_buffer_free(&record);
+    cm_buffer_free(&seed);
+    free(data);
+    return 0;
+}
+
+static int write_checkpoint(cm_store *store, cm_checkpoint *c, const char *name)
+{
+    cm_buffer_clear(&all);
+    cm_object_info info;
+    must(cm_object_stat(store, cm_checkpoint_id(c), &info) == 0);
+    write_object(store, cm_checkpoint_id(c), &info); /* first; it comes once more, last, which does no harm */
+    must(cm_checkpoint_objects(c, write_object, store) == 0);
+    write_seed("link", name, all.data, all.size);
+    return 0;
+}
+
+static node *list_of(arena *a, size_t count, node **items)
+{
+    node *n = node_new(a, NODE_LIST);
+    for (size_t i = 0; i < count; i++)
+        node_add(a, n, items[i]);
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
+        return 2;
+    }
+    out = argv[1];
+    char directory[] = "/tmp/chipmink-corpus-XXXXXX", path[64];
+    must(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/store", directory);
+    cm_store *store;
+    must(cm_store_open(path, CM_OPEN_WRITE | CM_OPEN_CREATE, &store) == 0);
+    arena a = {0};
+    uint8_t bytes[5000];
+    seeded_fill(1, bytes, sizeof bytes);
+    node *inner = list_of(&a, 2, (node *[]){node_int(&a, 1), node_text(&a, NODE_STR, "text", 4)});
+    node *outer = list_of(&a, 3, (node *[]){inner, inner, node_text(&a, NODE_BYTES, bytes, sizeof bytes)});
+    node *buffer = node_new(&a, NODE_BUFFER), *cycle = node_new(&a, NODE_DICT);
+    buffer->text = bytes;
+    buffer->size = 100;
+    buffer->readonly = true;
+    node_add(&a, cycle, node_text(&a, NODE_STR, "self", 4));
+    node_add(&a, cycle, list_of(&a, 3, (node *[]){cycle, outer, buffer}));
+    cm_save *save = begin(store, "seed");
+    save_node(save, "a", outer, &(cutting){{1}, 256, 0});
+    save_node(save, "b", cycle, &(cutting){{2}, 128, 255});
+    save_node(save, "c", inner, &(cutting){{3}, 0, 0});
+    must(cm_save_unsaved(save, "d", "cannot be") == 0);
+    cm_checkpoint *c = finish(save);
+    write_checkpoint(store, c, "cycle");
+    cm_checkpoint_unref(c);
+    save = begin(store, "seed");
+    save_node(save, "x", node_int(&a, 7), &(cutting){{1}, 0, 0});
+    c = finish(save);
+    write_checkpoint(store, c, "atom");
+    cm_checkpoint_unref(c);
+    cm_store_unref(store);
+    arena_free(&a);
+    cm_buffer_free(&all);
+    remove_tree(directory);
+    return 0;
+}
