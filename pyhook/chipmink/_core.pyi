@@ -65,6 +65,7 @@ class Checkpoint:
     def link(
         self, names: Iterable[str] | None = None, namespace: bool = True, buffers: bool = True
     ) -> Link: ...
+    def load(self, names: Iterable[str] | None = None, /) -> dict[str, Any]: ...
 
 @final
 class Link:

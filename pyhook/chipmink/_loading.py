@@ -37,7 +37,7 @@ def load(checkpoint: _core.Checkpoint, names: Iterable[str] | None) -> dict[str,
     if wanted == []:
         return {}
     try:
-        variables: dict[str, Any] = checkpoint.link(wanted).load()
+        variables: dict[str, Any] = checkpoint.load(wanted)
     except NotFound as error:
         raise _missing(checkpoint, wanted or ()) or error from None
     except (StoreError, MemoryError):
@@ -81,7 +81,7 @@ def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Except
     loaded: dict[str, Any] = {}
     good = [name for name in names if name not in failed]
     try:
-        loaded = checkpoint.link(good).load() if damaged and good else {}
+        loaded = checkpoint.load(good) if damaged and good else {}
     except (StoreError, MemoryError):
         raise
     except Exception:
@@ -89,13 +89,13 @@ def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Except
     if good and not loaded:
         for name in good:
             try:
-                checkpoint.link([name]).load()
+                checkpoint.load([name])
             except (StoreError, MemoryError):
                 raise
             except Exception as reason:
                 failed[name] = reason
         good = [name for name in good if name not in failed]
-        loaded = checkpoint.link(good).load() if failed and good else {}
+        loaded = checkpoint.load(good) if failed and good else {}
     if not failed:
         raise LoadError(f"{_address(checkpoint)} cannot be loaded: {_what(error)}") from error
     listing = "; ".join(f"{name!r} ({_what(reason)})" for name, reason in failed.items())

@@ -263,6 +263,42 @@ static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwarg
     return result < 0 ? cm_raise(cm_module_of(self), result) : cm_link_wrap(cm_module_of(self), link);
 }
 
+/* The Unpickler's file for the named variables, or NULL with an exception. */
+static PyObject *open_ahead(PyObject *self, PyObject *names)
+{
+    cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
+    const char **array = borrow_names(names);
+    if (!array)
+        return NULL;
+    cm_stream *stream = NULL;
+    int result;
+    Py_BEGIN_ALLOW_THREADS result = cm_stream_open(checkpoint, array, (size_t)PyTuple_GET_SIZE(names),
+                                                   CM_LINK_NAMESPACE | CM_LINK_BUFFERS, &stream);
+    Py_END_ALLOW_THREADS PyMem_Free(array);
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    return cm_ahead_new(cm_module_of(self), cm_checkpoint_store(checkpoint), stream);
+}
+
+static PyObject *checkpoint_load(PyObject *self, PyObject *args)
+{
+    PyObject *sequence = Py_None;
+    if (!PyArg_ParseTuple(args, "|O", &sequence))
+        return NULL;
+    PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
+    PyObject *ahead = names ? open_ahead(self, names) : NULL;
+    PyObject *value = ahead ? cm_unpickle(cm_module_of(self), ahead, ahead) : NULL;
+    if (!value && ahead && cm_ahead_conflicts(ahead)) {
+        PyErr_Clear();
+        PyObject *link = PyObject_CallMethod(self, "link", "O", sequence);
+        value = link ? PyObject_CallMethod(link, "load", NULL) : NULL;
+        Py_XDECREF(link);
+    }
+    Py_XDECREF(ahead);
+    Py_XDECREF(names);
+    return value;
+}
+
 /* ---- the type ---------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -276,6 +312,8 @@ static PyMethodDef methods[] = {
     {"link", (PyCFunction)(void (*)(void))checkpoint_link, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("link(names=None, namespace=True, buffers=True)\n--\n\n"
                "The pickle stream of the named variables (of all); namespace: as a dict, else of the one value.")},
+    {"load", checkpoint_load, METH_VARARGS,
+     PyDoc_STR("load(names=None, /)\n--\n\nUnpickles the named variables (all) as a dict.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -269,36 +269,33 @@ PyType_Spec cm_reader_spec = {
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* Through a Reader rather than in one piece: windows stay in the processor's cache, and the stream never lies in memory
- * whole. */
-static PyObject *unpickle(PyObject *self, cm_module *module, PyObject *buffers)
-{
-    PyObject *reader = reader_new(module, self);
-    PyObject *args = reader ? PyTuple_Pack(1, reader) : NULL;
-    PyObject *kwargs = Py_BuildValue("{sO}", "buffers", buffers);
-    PyObject *unpickler = args && kwargs ? PyObject_Call(module->unpickler, args, kwargs) : NULL;
-    PyObject *value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
-    Py_XDECREF(unpickler);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(args);
-    Py_XDECREF(reader);
-    return value;
-}
-
 /*
  * The cyclic collector is off meanwhile: it would search the growing graph again and again, and find nothing, for nothing
  * that is being loaded is garbage.
  */
-static PyObject *link_load(PyObject *self, PyObject *Py_UNUSED(none))
+PyObject *cm_unpickle(cm_module *module, PyObject *file, PyObject *buffers)
 {
-    PyObject *buffers = read_buffers(self);
-    if (!buffers)
-        return NULL;
+    PyObject *args = PyTuple_Pack(1, file);
+    PyObject *kwargs = Py_BuildValue("{sO}", "buffers", buffers);
+    PyObject *unpickler = args && kwargs ? PyObject_Call(module->unpickler, args, kwargs) : NULL;
     int collecting = PyGC_Disable();
-    PyObject *value = unpickle(self, cm_module_of(self), buffers);
+    PyObject *value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
     if (collecting)
         PyGC_Enable();
-    Py_DECREF(buffers);
+    Py_XDECREF(unpickler);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    return value;
+}
+
+static PyObject *link_load(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    cm_module *module = cm_module_of(self);
+    PyObject *buffers = read_buffers(self);
+    PyObject *reader = buffers ? reader_new(module, self) : NULL;
+    PyObject *value = reader ? cm_unpickle(module, reader, buffers) : NULL;
+    Py_XDECREF(reader);
+    Py_XDECREF(buffers);
     return value;
 }
 

@@ -34,9 +34,8 @@ static cm_error_class class_of(int result)
     }
 }
 
-PyObject *cm_raise_as(const cm_module *module, cm_error_class cls, int result)
+static PyObject *raise(const cm_module *module, cm_error_class cls, int result, const char *sentence)
 {
-    const char *sentence = cm_error_message();
     PyObject *message = cm_text(*sentence ? sentence : strerror(-result));
     if (!message)
         return NULL;
@@ -60,6 +59,16 @@ PyObject *cm_raise_as(const cm_module *module, cm_error_class cls, int result)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_DECREF(error);
     return NULL;
+}
+
+PyObject *cm_raise_as(const cm_module *module, cm_error_class cls, int result)
+{
+    return raise(module, cls, result, cm_error_message());
+}
+
+PyObject *cm_raise_text(const cm_module *module, int result, const char *sentence)
+{
+    return raise(module, class_of(result), result, sentence);
 }
 
 PyObject *cm_raise(const cm_module *module, int result)
@@ -131,7 +140,8 @@ static int exec_module(PyObject *self)
 {
     cm_module *module = PyModule_GetState(self);
     if (add_type(self, &cm_store_spec, &module->store) || add_type(self, &cm_checkpoint_spec, &module->checkpoint) ||
-        add_type(self, &cm_link_spec, &module->link) || add_type(self, &cm_reader_spec, &module->reader))
+        add_type(self, &cm_link_spec, &module->link) || add_type(self, &cm_reader_spec, &module->reader) ||
+        add_type(self, &cm_ahead_spec, &module->ahead))
         return -1;
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         if (import_from("chipmink._errors", error_class_names[i], &module->errors[i]))
@@ -148,6 +158,7 @@ static int traverse_module(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(module->checkpoint);
     Py_VISIT(module->link);
     Py_VISIT(module->reader);
+    Py_VISIT(module->ahead);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_VISIT(module->errors[i]);
     Py_VISIT(module->unpickler);
@@ -161,6 +172,7 @@ static int clear_module(PyObject *self)
     Py_CLEAR(module->checkpoint);
     Py_CLEAR(module->link);
     Py_CLEAR(module->reader);
+    Py_CLEAR(module->ahead);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_CLEAR(module->errors[i]);
     Py_CLEAR(module->unpickler);

@@ -29,7 +29,7 @@ typedef enum cm_error_class {
 } cm_error_class;
 
 typedef struct cm_module {
-    PyTypeObject *store, *checkpoint, *link, *reader;
+    PyTypeObject *store, *checkpoint, *link, *reader, *ahead;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
@@ -40,7 +40,7 @@ static inline cm_module *cm_module_of(PyObject *self)
     return PyType_GetModuleState(Py_TYPE(self));
 }
 
-extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_reader_spec;
+extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_reader_spec, cm_ahead_spec;
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
 
@@ -49,7 +49,9 @@ extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_reader_sp
  * anything else of libchipmink fails on this thread. `result` must be negative.
  */
 PyObject *cm_raise(const cm_module *module, int result);
-/* The same, but as the given class. */
+/* The same with a sentence that another thread left. */
+PyObject *cm_raise_text(const cm_module *module, int result, const char *sentence);
+/* As cm_raise, but as the given class. */
 PyObject *cm_raise_as(const cm_module *module, cm_error_class cls, int result);
 
 /* ---- conversions ------------------------------------------------------------------------------------------------- */
@@ -68,6 +70,12 @@ PyObject *cm_checkpoint_wrap(cm_module *module, cm_checkpoint *checkpoint);
 cm_checkpoint *cm_checkpoint_unwrap(PyObject *self); /* borrowed */
 /* Takes over `link`, also on failure. */
 PyObject *cm_link_wrap(cm_module *module, cm_link *link);
+/* Takes over `stream`, also on failure. The Unpickler's file and buffers. */
+PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream);
+/* After a failed load: it was not the stream, which only has to be linked with cm_link_open. */
+bool cm_ahead_conflicts(PyObject *ahead);
+/* Unpickles what `file` reads, with the cyclic collector off. */
+PyObject *cm_unpickle(cm_module *module, PyObject *file, PyObject *buffers);
 /* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
 cm_store *cm_store_unwrap(PyObject *self);
 

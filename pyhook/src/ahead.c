@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ahead.c - chipmink._core.Ahead: what an Unpickler loads from. It is a binary file, the linked stream of some variables, and
+ * the iterator over its out-of-band buffers.
+ *
+ * A thread of its own links and decompresses the next windows of the stream while the Unpickler, under the GIL, makes objects
+ * of the present one. A stream that fits into one window needs no thread.
+ */
+#include "module.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WINDOW = 1 << 20, WINDOWS = 4, SIGNALS_MS = 50 };
+
+/* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
+static const size_t huge_page_min = 4 << 20;
+
+typedef struct window {
+    char *bytes;
+    size_t size;
+    cm_stream_buffer *buffers; /* that the window refers to */
+    size_t buffer_count, buffer_capacity;
+} window;
+
+typedef struct {
+    PyObject_HEAD cm_store *store;
+    cm_stream *stream; /* the thread's, once there is one */
+    pthread_t thread;
+    bool threaded;
+    /* Under the lock: a ring of windows, filled by the thread, emptied by the reader. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    window windows[WINDOWS];
+    unsigned filled, taken; /* how many ever */
+    bool ended, stop;
+    int result; /* of the thread, when ended */
+    char message[512];
+    /* The reader's: the present window, and buffers not yet asked for. */
+    PyObject *present;
+    size_t at;
+    cm_stream_buffer *buffers;
+    size_t buffer_count, buffer_capacity, buffers_given;
+} Ahead;
+
+/* ---- filling ----------------------------------------------------------------------------------------------------- */
+
+static bool add_buffer(cm_stream_buffer **buffers, size_t *count, size_t *capacity, const cm_stream_buffer *buffer)
+{
+    if (*count == *capacity) {
+        size_t larger = *capacity ? *capacity * 2 : 8;
+        cm_stream_buffer *grown = realloc(*buffers, larger * sizeof *grown);
+        if (!grown)
+            return false;
+        *buffers = grown;
+        *capacity = larger;
+    }
+    (*buffers)[(*count)++] = *buffer;
+    return true;
+}
+
+/* Without the GIL and unlocked: the window is the caller's. */
+static int fill(Ahead *self, window *w)
+{
+    cm_stream_buffer buffer;
+    w->buffer_count = 0;
+    if (!w->bytes && !(w->bytes = malloc(WINDOW)))
+        return -ENOMEM;
+    int result = cm_stream_read(self->stream, w->bytes, WINDOW, &w->size);
+    while (!result && cm_stream_next_buffer(self->stream, &buffer))
+        if (!add_buffer(&w->buffers, &w->buffer_count, &w->buffer_capacity, &buffer))
+            result = -ENOMEM;
+    return result;
+}
+
+static void *fill_ahead(void *arg)
+{
+    Ahead *self = arg;
+    pthread_mutex_lock(&self->lock);
+    while (!self->stop && !self->ended) {
+        if (self->filled - self->taken == WINDOWS) {
+            pthread_cond_wait(&self->changed, &self->lock);
+            continue;
+        }
+        window *w = &self->windows[self->filled % WINDOWS];
+        pthread_mutex_unlock(&self->lock);
+        int result = fill(self, w);
+        pthread_mutex_lock(&self->lock);
+        if (result) {
+            self->result = result;
+            snprintf(self->message, sizeof self->message, "%s", cm_error_message());
+        } else {
+            self->filled++;
+        }
+        self->ended = result || w->size < WINDOW;
+        pthread_cond_broadcast(&self->changed);
+    }
+    pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+/* ---- taking ------------------------------------------------------------------------------------------------------ */
+
+/* Waits a little for a window. Without the GIL. */
+static bool await_window(Ahead *self)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += SIGNALS_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_nsec -= 1000000000L;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&self->lock);
+    if (self->filled == self->taken && !self->ended)
+        pthread_cond_timedwait(&self->changed, &self->lock, &until);
+    bool ready = self->filled != self->taken || self->ended;
+    pthread_mutex_unlock(&self->lock);
+    return ready;
+}
+
+static bool raise_result(Ahead *self)
+{
+    const cm_module *module = cm_module_of((PyObject *)self);
+    if (self->result == -ENOMEM)
+        PyErr_NoMemory();
+    else
+        cm_raise_text(module, self->result, self->message);
+    return false;
+}
+
+/* Makes the next window the present one; at the end that has no bytes. False: an exception is set. */
+static bool next_window(Ahead *self)
+{
+    bool ready = false;
+    while (!ready) {
+        Py_BEGIN_ALLOW_THREADS ready = await_window(self);
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals()) return false;
+    }
+    Py_CLEAR(self->present);
+    self->at = 0;
+    pthread_mutex_lock(&self->lock);
+    bool some = self->filled != self->taken;
+    window *w = some ? &self->windows[self->taken % WINDOWS] : NULL;
+    pthread_mutex_unlock(&self->lock);
+    if (!some && self->result)
+        return raise_result(self);
+    self->present = PyBytes_FromStringAndSize(w ? w->bytes : "", w ? (Py_ssize_t)w->size : 0);
+    if (!self->present)
+        return false;
+    for (size_t i = 0; w && i < w->buffer_count; i++)
+        if (!add_buffer(&self->buffers, &self->buffer_count, &self->buffer_capacity, &w->buffers[i])) {
+            PyErr_NoMemory();
+            return false;
+        }
+    pthread_mutex_lock(&self->lock);
+    self->taken += some;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    return true;
+}
+
+static size_t rest(const Ahead *self)
+{
+    return self->present ? (size_t)PyBytes_GET_SIZE(self->present) - self->at : 0;
+}
+
+/* Copies up to `size` bytes; fewer only at the end. -1: an exception is set. */
+static Py_ssize_t take(Ahead *self, char *to, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        if (rest(self) == 0) {
+            if (!next_window(self))
+                return -1;
+            if (rest(self) == 0)
+                break;
+        }
+        size_t some = rest(self) < size - done ? rest(self) : size - done;
+        memcpy(to + done, PyBytes_AS_STRING(self->present) + self->at, some);
+        self->at += some;
+        done += some;
+    }
+    return (Py_ssize_t)done;
+}
+
+/* ---- the file ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *ahead_read(PyObject *object, PyObject *args)
+{
+    Ahead *self = (Ahead *)object;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "n", &size))
+        return NULL;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size < 0 ? 0 : size);
+    Py_ssize_t done = bytes ? take(self, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)) : -1;
+    if (done < 0)
+        Py_CLEAR(bytes);
+    else if (done < size)
+        _PyBytes_Resize(&bytes, done);
+    return bytes;
+}
+
+static PyObject *ahead_readinto(PyObject *object, PyObject *args)
+{
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "w*", &view))
+        return NULL;
+    Py_ssize_t done = take((Ahead *)object, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return done < 0 ? NULL : PyLong_FromSsize_t(done);
+}
+
+/* Only old text opcodes ask for lines, and linked streams have none of them. */
+static PyObject *ahead_readline(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    PyErr_SetString(cm_module_of(object)->errors[CM_ERROR_CORRUPT],
+                    "the stream holds a text opcode of an old protocol");
+    return NULL;
+}
+
+static PyObject *ahead_peek(PyObject *object, PyObject *args)
+{
+    Ahead *self = (Ahead *)object;
+    Py_ssize_t size = 0;
+    if (!PyArg_ParseTuple(args, "|n", &size))
+        return NULL;
+    if (rest(self) == 0 && !next_window(self))
+        return NULL;
+    if (self->at == 0)
+        return Py_NewRef(self->present);
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self->present) + self->at, (Py_ssize_t)rest(self));
+}
+
+/* ---- the buffers ------------------------------------------------------------------------------------------------- */
+
+static void advise_huge_pages(void *memory, size_t size)
+{
+    if (size < huge_page_min)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = ((uintptr_t)memory + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)memory + size) & ~(page - 1);
+    madvise((void *)start, end - start, MADV_HUGEPAGE); /* only a hint: kernels without it work as well */
+}
+
+/* What a stream with its buffers in band would give: a bytearray where it was writable, else bytes. Not cleared first. */
+static PyObject *fetch_buffer(Ahead *self, const cm_stream_buffer *buffer)
+{
+    if (buffer->size > (uint64_t)PY_SSIZE_T_MAX - 64)
+        return PyErr_Format(PyExc_MemoryError, "a buffer of %llu bytes", (unsigned long long)buffer->size);
+    Py_ssize_t size = (Py_ssize_t)buffer->size;
+    PyObject *made =
+        buffer->readonly ? PyBytes_FromStringAndSize(NULL, size) : PyByteArray_FromStringAndSize(NULL, size);
+    if (!made || size == 0)
+        return made;
+    void *memory = buffer->readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
+    int result;
+    Py_BEGIN_ALLOW_THREADS advise_huge_pages(memory, (size_t)size);
+    result = cm_buffer_fetch(self->store, buffer, memory);
+    Py_END_ALLOW_THREADS if (result < 0) cm_raise(cm_module_of((PyObject *)self), result);
+    if (result < 0 || PyErr_CheckSignals())
+        Py_CLEAR(made);
+    return made;
+}
+
+static PyObject *ahead_next(PyObject *object)
+{
+    Ahead *self = (Ahead *)object;
+    if (self->buffers_given == self->buffer_count)
+        return NULL; /* the Unpickler says that there are not enough buffers */
+    return fetch_buffer(self, &self->buffers[self->buffers_given++]);
+}
+
+/* ---- the object -------------------------------------------------------------------------------------------------- */
+
+static void ahead_dealloc(PyObject *object)
+{
+    Ahead *self = (Ahead *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    pthread_mutex_lock(&self->lock);
+    self->stop = true;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    Py_BEGIN_ALLOW_THREADS if (self->threaded) pthread_join(self->thread, NULL);
+    cm_stream_close(self->stream);
+    cm_store_unref(self->store);
+    Py_END_ALLOW_THREADS for (unsigned i = 0; i < WINDOWS; i++)
+    {
+        free(self->windows[i].bytes);
+        free(self->windows[i].buffers);
+    }
+    free(self->buffers);
+    Py_XDECREF(self->present);
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream)
+{
+    Ahead *self = (Ahead *)module->ahead->tp_alloc(module->ahead, 0);
+    if (!self) {
+        cm_stream_close(stream);
+        return NULL;
+    }
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->changed, NULL);
+    self->store = cm_store_ref(store);
+    self->stream = stream;
+    Py_BEGIN_ALLOW_THREADS self->result = fill(self, &self->windows[0]);
+    Py_END_ALLOW_THREADS if (self->result) snprintf(self->message, sizeof self->message, "%s", cm_error_message());
+    self->filled = self->result == 0;
+    self->ended = self->result || self->windows[0].size < WINDOW;
+    if (!self->ended) {
+        self->threaded = pthread_create(&self->thread, NULL, fill_ahead, self) == 0;
+        if (!self->threaded) {
+            Py_DECREF(self);
+            PyErr_SetString(PyExc_RuntimeError, "no thread for reading the store could be started");
+            return NULL;
+        }
+    }
+    return (PyObject *)self;
+}
+
+bool cm_ahead_conflicts(PyObject *object)
+{
+    Ahead *self = (Ahead *)object;
+    pthread_mutex_lock(&self->lock);
+    bool conflicts = self->ended && self->result == -EAGAIN;
+    pthread_mutex_unlock(&self->lock);
+    return conflicts;
+}
+
+static PyMethodDef methods[] = {
+    {"read", ahead_read, METH_VARARGS, PyDoc_STR("read(size, /)\n--\n\nAs io.BufferedReader.read.")},
+    {"readinto", ahead_readinto, METH_VARARGS, PyDoc_STR("readinto(buffer, /)\n--\n\nAs io.BufferedReader.readinto.")},
+    {"readline", ahead_readline, METH_NOARGS, PyDoc_STR("readline()\n--\n\nRaises: the stream has no lines.")},
+    {"peek", ahead_peek, METH_VARARGS, PyDoc_STR("peek(size=0, /)\n--\n\nAs io.BufferedReader.peek.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A linked stream, read ahead, and the iterator over its buffers.")},
+    {Py_tp_dealloc, (void *)ahead_dealloc},
+    {Py_tp_iter, (void *)PyObject_SelfIter},
+    {Py_tp_iternext, (void *)ahead_next},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec cm_ahead_spec = {
+    .name = "chipmink._core.Ahead",
+    .basicsize = sizeof(Ahead),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
