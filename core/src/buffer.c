@@ -19,7 +19,7 @@ uint8_t *cm_buffer_extend(cm_buffer *buffer, size_t size)
 {
     if (buffer->error)
         return NULL;
-    if (buffer->capacity - buffer->size < size) {
+    if (!buffer->data || buffer->capacity - buffer->size < size) { /* NULL means out of memory, also for 0 bytes */
         size_t capacity = buffer->capacity < 64 ? 64 : buffer->capacity;
         while (capacity - buffer->size < size) {
             if (capacity > SIZE_MAX / 2) {
