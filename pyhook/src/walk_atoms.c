@@ -88,8 +88,29 @@ static int emit_big_int(cm_walk *walk, PyObject *object)
     return 0;
 }
 
+/* An int of one digit, as most are. */
+static inline bool compact_value(PyObject *object, long long *value)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)object))
+        return false;
+    *value = PyUnstable_Long_CompactValue((PyLongObject *)object);
+#else
+    Py_ssize_t size = Py_SIZE(object);
+    if (size < -1 || size > 1)
+        return false;
+    *value = size == 0 ? 0 : size * (long long)((PyLongObject *)object)->ob_digit[0];
+#endif
+    return true;
+}
+
 int cm_emit_int(cm_walk *walk, PyObject *object)
 {
+    long long small;
+    if (compact_value(object, &small)) {
+        cm_emit_long(walk, small);
+        return 0;
+    }
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
     if (overflow)
@@ -126,8 +147,14 @@ static inline int atoms_ready(cm_walk *walk)
     return atoms && atoms->count * 2 <= atoms->mask ? 0 : cm_atoms_room(walk);
 }
 
-/* Text or bytes of at most CM_ATOM_MOST bytes. */
-static inline int emit_small(cm_walk *walk, enum cm_atom_tag tag, uint8_t opcode, const uint8_t *bytes, size_t size)
+static inline cm_recent *recent_place(cm_walk *walk, const PyObject *text)
+{
+    return &walk->recent[((uintptr_t)text >> 4) % CM_RECENT];
+}
+
+/* Text or bytes of at most CM_ATOM_MOST bytes. `text`: the str it is from, or NULL. */
+static inline int emit_small(cm_walk *walk, enum cm_atom_tag tag, uint8_t opcode, const uint8_t *bytes, size_t size,
+                             PyObject *text)
 {
     uint64_t hash = XXH3_64bits(bytes, size) + tag;
     cm_mix(walk, hash);
@@ -143,6 +170,13 @@ static inline int emit_small(cm_walk *walk, enum cm_atom_tag tag, uint8_t opcode
         slot = atom_slot(walk, hash, value, bytes);
         if (slot->generation == walk->atoms->generation) {
             cm_pod_get(walk->pod, slot->index);
+            if (text) {
+                cm_recent *recent = recent_place(walk, text);
+                recent->hash = hash;
+                recent->generation = slot->generation;
+                recent->index = slot->index;
+                Py_XSETREF(recent->text, Py_NewRef(text)); /* no code runs when an exact str goes */
+            }
             return 0;
         }
         uint32_t place = (uint32_t)(cm_body_size(body) + (size < 256 ? 2 : 5));
@@ -238,7 +272,7 @@ static int emit_wide_str(cm_walk *walk, PyObject *object)
     if (PyUnicode_GET_LENGTH(object) <= CM_ATOM_MOST)
         size = encode_utf8(object, small);
     if (size <= CM_ATOM_MOST)
-        return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, small, size);
+        return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, small, size, NULL);
     int known = emit_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;
@@ -257,6 +291,12 @@ static int emit_wide_str(cm_walk *walk, PyObject *object)
 
 int cm_emit_str(cm_walk *walk, PyObject *object)
 {
+    const cm_recent *recent = recent_place(walk, object);
+    if (recent->text == object && walk->atoms && recent->generation == walk->atoms->generation) {
+        cm_mix(walk, recent->hash);
+        cm_pod_get(walk->pod, recent->index);
+        return 0;
+    }
     if (PyUnicode_READY(object) < 0)
         return -1;
     if (!PyUnicode_IS_COMPACT_ASCII(object))
@@ -264,7 +304,7 @@ int cm_emit_str(cm_walk *walk, PyObject *object)
     const uint8_t *bytes = PyUnicode_DATA(object);
     size_t size = (size_t)PyUnicode_GET_LENGTH(object);
     if (size <= CM_ATOM_MOST)
-        return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, bytes, size);
+        return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, bytes, size, object);
     int known = emit_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;
@@ -276,7 +316,7 @@ int cm_emit_bytes(cm_walk *walk, PyObject *object)
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(object);
     size_t size = (size_t)PyBytes_GET_SIZE(object);
     if (size <= CM_ATOM_MOST)
-        return emit_small(walk, CM_ATOM_BYTES, CM_OP_SHORT_BINBYTES, bytes, size);
+        return emit_small(walk, CM_ATOM_BYTES, CM_OP_SHORT_BINBYTES, bytes, size, NULL);
     int known = emit_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;

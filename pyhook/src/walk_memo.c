@@ -92,10 +92,7 @@ static cm_atoms *atoms_new(cm_walk *walk)
         walk->spare = atoms->next;
         atoms->count = 0;
         atoms->mask = ATOM_SLOTS_LEAST - 1;
-        if (++atoms->generation == 0) { /* wrapped around: old slots could pass for new ones */
-            memset(atoms->slots, 0, atoms->capacity * sizeof *atoms->slots);
-            atoms->generation = 1;
-        }
+        atoms->generation = ++walk->generations;
         return atoms;
     }
     atoms = malloc(sizeof *atoms);
@@ -106,7 +103,8 @@ static cm_atoms *atoms_new(cm_walk *walk)
         PyErr_NoMemory();
         return NULL;
     }
-    *atoms = (cm_atoms){.slots = slots, .mask = ATOM_SLOTS_LEAST - 1, .generation = 1, .capacity = ATOM_SLOTS_LEAST};
+    *atoms = (cm_atoms){.slots = slots, .mask = ATOM_SLOTS_LEAST - 1, .capacity = ATOM_SLOTS_LEAST};
+    atoms->generation = ++walk->generations;
     return atoms;
 }
 
@@ -158,6 +156,8 @@ void cm_atoms_release(cm_walk *walk, cm_atoms *atoms)
 
 void cm_atoms_free(cm_walk *walk)
 {
+    for (size_t i = 0; i < CM_RECENT; i++)
+        Py_CLEAR(walk->recent[i].text);
     while (walk->spare) {
         cm_atoms *next = walk->spare->next;
         free(walk->spare->slots);

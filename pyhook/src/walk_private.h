@@ -29,6 +29,7 @@ enum {
     CM_FRESH_MOST = 10000, /* objects made by reducers of objects made by reducers ... */
     CM_TICKS = 4096,       /* objects between looks at signals */
     CM_SPLICE_SIZE = 64,   /* bytes that a child pod or buffer counts for in the size of a fragment */
+    CM_RECENT = 256,       /* texts met again and again that are known by address */
 };
 
 /* Opcodes of pickle protocol 5 (Lib/pickletools.py describes them). */
@@ -136,9 +137,17 @@ typedef struct cm_atom {
 
 typedef struct cm_atoms {
     cm_atom *slots;
-    uint32_t mask, count, generation, capacity;
+    uint32_t mask, count, capacity;
+    uint32_t generation;   /* of this use of the table, unlike that of any other in the walk */
     struct cm_atoms *next; /* among the spare ones */
 } cm_atoms;
+
+/* A text that was found in the table of the pod with that generation: the next time it need not be hashed. */
+typedef struct cm_recent {
+    PyObject *text; /* owned, so that its address stays its own */
+    uint64_t hash;
+    uint32_t generation, index;
+} cm_recent;
 
 /* ---- globals and types (walk_global.c) -------------------------------------------------------------------------------- */
 
@@ -252,6 +261,8 @@ struct cm_walk {
 
     cm_memo memo;
     cm_atoms *spare;
+    uint32_t generations;
+    cm_recent recent[CM_RECENT];
     cm_table globals, types;
     cm_table marks; /* cm_mark */
     cm_type *last_type;
