@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,8 @@ class _Comparison:
             return None if _picture(left) == _picture(right) else f"{path}: different picture"
         if isinstance(left, Artist):  # part of a figure, which is compared as a whole
             return self.compare(left.get_figure(), right.get_figure(), f"{path}.figure")
+        if isinstance(left, types.BuiltinFunctionType):
+            return None if left == right else f"{path}: {left!r:.60} and {right!r:.60}"
         if isinstance(left, types.FunctionType):
             return self.compare(_code(left.__code__), _code(right.__code__), f"{path}.__code__")
         if isinstance(left, type):
@@ -94,24 +97,30 @@ class _Comparison:
         return self._mapping(functions, others, f"{path}.__dict__")
 
     def _instance(self, left: Any, right: Any, path: str) -> str | None:
-        if hasattr(left, "__dict__") and vars(left):
-            found = self._mapping(vars(left), vars(right), path)
-            if found:
-                return found
-        else:
-            # Compiled objects that keep their state to themselves: what they would pickle.
-            state, other = left.__reduce_ex__(4), right.__reduce_ex__(4)
-            if isinstance(state, str) or state[0] is not other[0]:
-                return None if state == other else f"{path}: different state"
-            return self._first(
-                self.compare(a, b, f"{path}<state {i}>")
-                for i, (a, b) in enumerate(zip(state[1:3], other[1:3], strict=True))
-            )
-        return None
+        # What they would pickle, so that caches they leave out do not count. The constructor (the
+        # first item) and its arguments, the state, the items of subclasses of list and dict.
+        state, other = left.__reduce_ex__(5), right.__reduce_ex__(5)
+        if isinstance(state, str) or isinstance(other, str):
+            return None if state == other else f"{path}: {state!r:.60} and {other!r:.60}"
+        parts, others = list(map(_listed, state)), list(map(_listed, other))
+        if len(parts) != len(others):
+            return f"{path}: different state"
+        return self._first(
+            self.compare(a, b, f"{path}<{name}>")
+            for name, a, b in zip(_REDUCED, parts, others, strict=False)
+        )
 
     @staticmethod
     def _first(results: Any) -> str | None:
         return next((result for result in results if result), None)
+
+
+_REDUCED = ("constructor", "arguments", "state", "elements", "items", "setter")
+
+
+def _listed(part: Any) -> Any:
+    """Make a list of an iterator, which a reduction may hold."""
+    return list(part) if isinstance(part, Iterator) else part
 
 
 def _labels(frame: Any) -> list[str]:
