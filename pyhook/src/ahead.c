@@ -28,7 +28,8 @@ typedef struct window {
 } window;
 
 typedef struct {
-    PyObject_HEAD cm_store *store;
+    PyObject_HEAD
+    cm_store *store;
     cm_stream *stream; /* the thread's, once there is one */
     pthread_t thread;
     bool threaded;
@@ -138,8 +139,11 @@ static bool next_window(Ahead *self)
 {
     bool ready = false;
     while (!ready) {
-        Py_BEGIN_ALLOW_THREADS ready = await_window(self);
-        Py_END_ALLOW_THREADS if (PyErr_CheckSignals()) return false;
+        Py_BEGIN_ALLOW_THREADS
+        ready = await_window(self);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals())
+            return false;
     }
     Py_CLEAR(self->present);
     self->at = 0;
@@ -260,9 +264,12 @@ static PyObject *fetch_buffer(Ahead *self, const cm_stream_buffer *buffer)
         return made;
     void *memory = buffer->readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
     int result;
-    Py_BEGIN_ALLOW_THREADS advise_huge_pages(memory, (size_t)size);
+    Py_BEGIN_ALLOW_THREADS
+    advise_huge_pages(memory, (size_t)size);
     result = cm_buffer_fetch(self->store, buffer, memory);
-    Py_END_ALLOW_THREADS if (result < 0) cm_raise(cm_module_of((PyObject *)self), result);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        cm_raise(cm_module_of((PyObject *)self), result);
     if (result < 0 || PyErr_CheckSignals())
         Py_CLEAR(made);
     return made;
@@ -286,11 +293,13 @@ static void ahead_dealloc(PyObject *object)
     self->stop = true;
     pthread_cond_broadcast(&self->changed);
     pthread_mutex_unlock(&self->lock);
-    Py_BEGIN_ALLOW_THREADS if (self->threaded) pthread_join(self->thread, NULL);
+    Py_BEGIN_ALLOW_THREADS
+    if (self->threaded)
+        pthread_join(self->thread, NULL);
     cm_stream_close(self->stream);
     cm_store_unref(self->store);
-    Py_END_ALLOW_THREADS for (unsigned i = 0; i < WINDOWS; i++)
-    {
+    Py_END_ALLOW_THREADS
+    for (unsigned i = 0; i < WINDOWS; i++) {
         free(self->windows[i].bytes);
         free(self->windows[i].buffers);
     }
@@ -313,8 +322,11 @@ PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream)
     pthread_cond_init(&self->changed, NULL);
     self->store = cm_store_ref(store);
     self->stream = stream;
-    Py_BEGIN_ALLOW_THREADS self->result = fill(self, &self->windows[0]);
-    Py_END_ALLOW_THREADS if (self->result) snprintf(self->message, sizeof self->message, "%s", cm_error_message());
+    Py_BEGIN_ALLOW_THREADS
+    self->result = fill(self, &self->windows[0]);
+    Py_END_ALLOW_THREADS
+    if (self->result)
+        snprintf(self->message, sizeof self->message, "%s", cm_error_message());
     self->filled = self->result == 0;
     self->ended = self->result || self->windows[0].size < WINDOW;
     if (!self->ended) {

@@ -5,7 +5,8 @@
 #include <errno.h>
 
 typedef struct {
-    PyObject_HEAD cm_checkpoint *checkpoint; /* never NULL; immutable, so that no call needs a reference of its own */
+    PyObject_HEAD
+    cm_checkpoint *checkpoint; /* never NULL; immutable, so that no call needs a reference of its own */
 } Checkpoint;
 
 PyObject *cm_checkpoint_wrap(cm_module *module, cm_checkpoint *checkpoint)
@@ -29,7 +30,8 @@ static void checkpoint_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
     if (checkpoint) {
-        Py_BEGIN_ALLOW_THREADS cm_checkpoint_unref(checkpoint); /* may hold the last reference to its store */
+        Py_BEGIN_ALLOW_THREADS
+        cm_checkpoint_unref(checkpoint); /* may hold the last reference to its store */
         Py_END_ALLOW_THREADS
     }
     type->tp_free(self);
@@ -124,8 +126,11 @@ static PyObject *checkpoint_variables(PyObject *self, PyObject *Py_UNUSED(none))
     const cm_variable *variables = NULL;
     size_t count = 0;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_checkpoint_variables(cm_checkpoint_unwrap(self), &variables, &count);
-    Py_END_ALLOW_THREADS if (result < 0) return cm_raise(cm_module_of(self), result);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_checkpoint_variables(cm_checkpoint_unwrap(self), &variables, &count);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
         PyObject *variable = cm_variable_tuple(&variables[i]);
@@ -144,8 +149,10 @@ static PyObject *checkpoint_variable(PyObject *self, PyObject *args)
         return NULL;
     const cm_variable *variable = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_checkpoint_variable(cm_checkpoint_unwrap(self), name, &variable);
-    Py_END_ALLOW_THREADS return result < 0 ? cm_raise(cm_module_of(self), result) : cm_variable_tuple(variable);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_checkpoint_variable(cm_checkpoint_unwrap(self), name, &variable);
+    Py_END_ALLOW_THREADS
+    return result < 0 ? cm_raise(cm_module_of(self), result) : cm_variable_tuple(variable);
 }
 
 typedef struct differences {
@@ -256,9 +263,10 @@ static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwarg
     unsigned flags = (as_namespace ? CM_LINK_NAMESPACE : 0) | (buffers ? CM_LINK_BUFFERS : 0);
     cm_link *link = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result =
-        cm_link_open(cm_checkpoint_unwrap(self), array, (size_t)PyTuple_GET_SIZE(names), flags, &link);
-    Py_END_ALLOW_THREADS PyMem_Free(array);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_link_open(cm_checkpoint_unwrap(self), array, (size_t)PyTuple_GET_SIZE(names), flags, &link);
+    Py_END_ALLOW_THREADS
+    PyMem_Free(array);
     Py_DECREF(names);
     return result < 0 ? cm_raise(cm_module_of(self), result) : cm_link_wrap(cm_module_of(self), link);
 }
@@ -272,9 +280,11 @@ static PyObject *open_ahead(PyObject *self, PyObject *names)
         return NULL;
     cm_stream *stream = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_stream_open(checkpoint, array, (size_t)PyTuple_GET_SIZE(names),
-                                                   CM_LINK_NAMESPACE | CM_LINK_BUFFERS, &stream);
-    Py_END_ALLOW_THREADS PyMem_Free(array);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_stream_open(checkpoint, array, (size_t)PyTuple_GET_SIZE(names), CM_LINK_NAMESPACE | CM_LINK_BUFFERS,
+                            &stream);
+    Py_END_ALLOW_THREADS
+    PyMem_Free(array);
     if (result < 0)
         return cm_raise(cm_module_of(self), result);
     return cm_ahead_new(cm_module_of(self), cm_checkpoint_store(checkpoint), stream);

@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 typedef struct {
-    PyObject_HEAD cm_link *link; /* never NULL */
+    PyObject_HEAD
+    cm_link *link; /* never NULL */
 } Link;
 
 /* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
@@ -28,8 +29,10 @@ static void link_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     cm_link *link = ((Link *)self)->link;
-    Py_BEGIN_ALLOW_THREADS cm_link_close(link);
-    Py_END_ALLOW_THREADS type->tp_free(self);
+    Py_BEGIN_ALLOW_THREADS
+    cm_link_close(link);
+    Py_END_ALLOW_THREADS
+    type->tp_free(self);
     Py_DECREF(type);
 }
 
@@ -38,8 +41,10 @@ static bool read_exactly(PyObject *self, uint64_t offset, void *memory, size_t s
 {
     size_t done = 0;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_link_read(((Link *)self)->link, offset, memory, size, &done);
-    Py_END_ALLOW_THREADS cm_module *module = cm_module_of(self);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_link_read(((Link *)self)->link, offset, memory, size, &done);
+    Py_END_ALLOW_THREADS
+    cm_module *module = cm_module_of(self);
     if (result < 0)
         return cm_raise(module, result) != NULL;
     if (done != size) {
@@ -80,7 +85,8 @@ static PyObject *read_buffer(PyObject *self, size_t i)
     void *memory = readonly ? PyBytes_AS_STRING(buffer) : PyByteArray_AS_STRING(buffer);
     int result = 0;
     if (size) {
-        Py_BEGIN_ALLOW_THREADS advise_huge_pages(memory, (size_t)size);
+        Py_BEGIN_ALLOW_THREADS
+        advise_huge_pages(memory, (size_t)size);
         result = cm_link_buffer_read(link, i, memory);
         Py_END_ALLOW_THREADS
     }
@@ -110,7 +116,8 @@ static PyObject *read_buffers(PyObject *self)
 enum { READER_WINDOW = 1 << 20 };
 
 typedef struct {
-    PyObject_HEAD PyObject *link;
+    PyObject_HEAD
+    PyObject *link;
     PyObject *window; /* bytes of the stream from `start` on; NULL: nothing read yet */
     uint64_t start;   /* offset of the window */
     uint64_t at;      /* offset of the next byte to give: start <= at <= start + size of the window */

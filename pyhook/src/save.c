@@ -78,8 +78,11 @@ static int wait_for_commit(const cm_module *module, cm_save *save)
 {
     for (;;) {
         int result;
-        Py_BEGIN_ALLOW_THREADS result = cm_save_wait(save, WAIT_MS);
-        Py_END_ALLOW_THREADS if (result == 0) return 0;
+        Py_BEGIN_ALLOW_THREADS
+        result = cm_save_wait(save, WAIT_MS);
+        Py_END_ALLOW_THREADS
+        if (result == 0)
+            return 0;
         if (result != -EAGAIN) {
             cm_raise(module, result);
             return result;
@@ -106,9 +109,10 @@ static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyO
 static int commit(const cm_module *module, cm_save *save, const char *message, const char *code)
 {
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_save_commit(save, message, code);
-    Py_END_ALLOW_THREADS if (result < 0)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_save_commit(save, message, code);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
         cm_raise(module, result);
         return result;
     }
@@ -133,9 +137,12 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     cm_save *save = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_save_begin(store, session, &save);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_save_begin(store, session, &save);
     cm_store_unref(store); /* the save keeps it open */
-    Py_END_ALLOW_THREADS if (result < 0) return cm_raise(module, result);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return cm_raise(module, result);
 
     cm_walk *walk = cm_walk_new(save);
     if (!walk && !PyErr_Occurred())
@@ -145,8 +152,10 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
         checkpoint = cm_save_checkpoint(save);
 
     /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
-    Py_BEGIN_ALLOW_THREADS cm_save_free(save);
-    Py_END_ALLOW_THREADS PyObject *type, *value, *traceback;
+    Py_BEGIN_ALLOW_THREADS
+    cm_save_free(save);
+    Py_END_ALLOW_THREADS
+    PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback); /* what the walk lets go of may run finalizers */
     cm_walk_free(walk);
     PyErr_Restore(type, value, traceback);

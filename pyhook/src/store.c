@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 typedef struct {
-    PyObject_HEAD cm_store *store; /* NULL: closed */
+    PyObject_HEAD
+    cm_store *store; /* NULL: closed */
 } Store;
 
 /*
@@ -19,9 +20,10 @@ typedef struct {
         cm_store *store = cm_store_unwrap(self);                                                                       \
         if (!store)                                                                                                    \
             return NULL;                                                                                               \
-        Py_BEGIN_ALLOW_THREADS result = (call);                                                                        \
+        PyThreadState *thread_state = PyEval_SaveThread();                                                             \
+        result = (call);                                                                                               \
         cm_store_unref(store);                                                                                         \
-        Py_END_ALLOW_THREADS                                                                                           \
+        PyEval_RestoreThread(thread_state);                                                                            \
     } while (0)
 
 cm_store *cm_store_unwrap(PyObject *self)
@@ -69,8 +71,10 @@ static PyObject *store_open(PyObject *type, PyObject *args, PyObject *kwargs)
     unsigned flags = (write ? CM_OPEN_WRITE : CM_OPEN_READ) | (create ? CM_OPEN_CREATE : 0);
     cm_store *store = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_store_open(PyBytes_AS_STRING(path), flags, &store);
-    Py_END_ALLOW_THREADS Py_DECREF(path);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_store_open(PyBytes_AS_STRING(path), flags, &store);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
     return store_opened((PyTypeObject *)type, store, result);
 }
 
@@ -81,8 +85,10 @@ static PyObject *store_open_snapshot(PyObject *type, PyObject *args)
         return NULL;
     cm_store *store = NULL;
     int result;
-    Py_BEGIN_ALLOW_THREADS result = cm_store_open_snapshot(PyBytes_AS_STRING(path), &store);
-    Py_END_ALLOW_THREADS Py_DECREF(path);
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_store_open_snapshot(PyBytes_AS_STRING(path), &store);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
     return store_opened((PyTypeObject *)type, store, result);
 }
 
@@ -92,7 +98,8 @@ static void release(Store *self)
     self->store = NULL;
     if (!store)
         return;
-    Py_BEGIN_ALLOW_THREADS cm_store_unref(store); /* the last reference flushes and closes the database */
+    Py_BEGIN_ALLOW_THREADS
+    cm_store_unref(store); /* the last reference flushes and closes the database */
     Py_END_ALLOW_THREADS
 }
 
