@@ -208,18 +208,6 @@ static int fail_no_object(const cm_rocksdb_backend *store, const cm_id *id)
     return cm_fail(ENOENT, "store %s has no object %s", store->rocks.store, hex);
 }
 
-static int get_record(cm_rocksdb_backend *store, const rocksdb_readoptions_t *how, const uint8_t key[8],
-                      rocksdb_pinnableslice_t **value)
-{
-    char *error = NULL;
-    *value = rocksdb_get_pinned_cf(store->rocks.db, how, store->rocks.cf[CM_CF_BULK], (const char *)key, 8, &error);
-    return cm_rocksdb_check(&store->rocks, "reading an object of", error);
-}
-
-/*
- * RocksDB's checksums are of blocks, which hold several records: where one is wrong, the record is read without, and its
- * own checksum tells whether it is the damaged one or a neighbour.
- */
 static int get_once(cm_rocksdb_backend *store, const cm_id *id, cm_buffer *record, cm_object_info *info)
 {
     uint64_t sequence;
@@ -230,11 +218,11 @@ static int get_once(cm_rocksdb_backend *store, const cm_id *id, cm_buffer *recor
         return fail_no_object(store, id);
     uint8_t key[8];
     cm_sequence_pack(sequence, key);
-    const rocksdb_readoptions_t *how = info->stored <= CACHED_RECORD ? store->rocks.read : store->rocks.read_once;
-    rocksdb_pinnableslice_t *value = NULL;
-    result = get_record(store, how, key, &value);
-    if (result == -EILSEQ)
-        result = get_record(store, store->rocks.read_damaged, key, &value);
+    char *error = NULL;
+    rocksdb_pinnableslice_t *value = rocksdb_get_pinned_cf(
+        store->rocks.db, info->stored <= CACHED_RECORD ? store->rocks.read : store->rocks.read_once,
+        store->rocks.cf[CM_CF_BULK], (const char *)key, sizeof key, &error);
+    result = cm_rocksdb_check(&store->rocks, "reading an object of", error);
     if (result < 0)
         return result;
     if (!value) {

@@ -30,7 +30,6 @@ typedef struct cm_rocksdb {
     rocksdb_options_t *options[CM_CF_COUNT];
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *read_once; /* the second leaves no blocks in the cache */
-    rocksdb_readoptions_t *read_damaged;     /* nor looks at the checksums of blocks */
     rocksdb_writeoptions_t *write_quick;     /* in the log, not synced */
     rocksdb_writeoptions_t *write_synced;    /* in the log, synced with all that went before */
     rocksdb_writeoptions_t *write_unlogged;  /* durable with the next flush */

@@ -28,6 +28,7 @@ static inline int put_made(cm_backend *backend, cm_backend_txn *txn, uint64_t n,
     return result;
 }
 
+/* Commits, or aborts when the ref is not as expected. */
 static inline int set_ref(cm_backend *backend, cm_backend_txn *txn, const char *key, const char *expected,
                           const char *value)
 {
@@ -36,7 +37,10 @@ static inline int set_ref(cm_backend *backend, cm_backend_txn *txn, const char *
                             .expected_size = expected ? strlen(expected) : 0,
                             .value = value,
                             .value_size = value ? strlen(value) : 0};
-    return backend->ops->commit(txn, &update, 1);
+    int result = backend->ops->commit(txn, &update, 1);
+    if (result == -EEXIST) /* then it would go on */
+        backend->ops->abort(txn);
+    return result;
 }
 
 /* Whether the record is there; if so it must be right. */

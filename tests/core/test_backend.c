@@ -530,6 +530,7 @@ START_TEST(refs_and_records_are_all_or_nothing)
     cm_ref_update updates[] = {{.key = "b", .value = "5", .value_size = 1},
                                {.key = "a", .expected = "2", .expected_size = 1, .value = "3", .value_size = 1}};
     ck_fails(backend->ops->commit(txn, updates, 2), EEXIST, "'a'");
+    backend->ops->abort(txn);
     ck_assert_uint_eq(ref_number(backend, "a"), 1);
     ck_assert_uint_eq(ref_number(backend, "b"), 0);
     for (uint64_t n = 1; n <= 30; n++)
@@ -538,6 +539,32 @@ START_TEST(refs_and_records_are_all_or_nothing)
     reopen(WRITE);
     for (uint64_t n = 1; n <= 40; n++)
         ck_assert_int_eq(has_made(backend, n, size), n > 30);
+}
+END_TEST
+
+/* A transaction whose refs were not as expected goes on: more records, other refs. */
+START_TEST(a_refused_commit_can_be_repeated)
+{
+    size_t size = record_sizes[_i];
+    ck_ok(commit_ref("a", NULL, "1"));
+    cm_backend_txn *txn;
+    ck_ok(backend->ops->begin(backend, &txn));
+    for (uint64_t n = 1; n <= 20; n++)
+        ck_ok(put_made(backend, txn, n, size));
+    cm_ref_update update = {.key = "a", .expected = "0", .expected_size = 1, .value = "2", .value_size = 1};
+    ck_fails(backend->ops->commit(txn, &update, 1), EEXIST, "'a'");
+    ck_assert(!has_made(backend, 1, size));
+    for (uint64_t n = 15; n <= 40; n++)
+        ck_ok(put_made(backend, txn, n, size));
+    ck_fails(backend->ops->commit(txn, &update, 1), EEXIST, "'a'");
+    update.expected = "1";
+    ck_ok(backend->ops->commit(txn, &update, 1));
+    for (int again = 0; again < 2; again++) {
+        ck_assert_uint_eq(ref_number(backend, "a"), 2);
+        for (uint64_t n = 1; n <= 41; n++)
+            ck_assert_int_eq(has_made(backend, n, size), n <= 40);
+        reopen(WRITE);
+    }
 }
 END_TEST
 
@@ -714,6 +741,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, list_is_ordered_and_starts_and_stops_where_told);
     tcase_add_test(tcase, refs_move_by_compare_and_swap);
     tcase_add_loop_test(tcase, refs_and_records_are_all_or_nothing, 0, 2);
+    tcase_add_loop_test(tcase, a_refused_commit_can_be_repeated, 0, 2);
     tcase_add_test(tcase, compare_and_swap_counts_right_from_threads);
     tcase_add_test(tcase, refs_are_listed_by_prefix);
     tcase_add_test(tcase, reader_sees_commits_after_refresh);
