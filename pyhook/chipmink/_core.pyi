@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 __version__: str
 
@@ -15,7 +15,8 @@ def save(
     message: str | None,
     code: str | None,
     describe: Callable[[object], tuple[str, str]],
-) -> Checkpoint: ...
+    base: dict[str, str] | None = None,
+) -> tuple[Checkpoint, list[tuple[str, str]], str | None]: ...
 
 @final
 class Store:
@@ -24,7 +25,11 @@ class Store:
     closed: bool
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], write: bool = False, create: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        write: bool = False,
+        create: bool = False,
+        command: str | os.PathLike[str] = ...,
     ) -> Store: ...
     @classmethod
     def open_snapshot(cls, directory: str | os.PathLike[str], /) -> Store: ...
@@ -75,4 +80,3 @@ class Link:
     def check(self) -> None: ...
     def read(self, offset: int, size: int, /) -> bytes: ...
     def buffers(self) -> list[bytes | bytearray]: ...
-    def open(self) -> BinaryIO: ...

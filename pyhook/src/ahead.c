@@ -20,17 +20,28 @@ enum { WINDOW = 1 << 20, WINDOWS = 4, SIGNALS_MS = 50 };
 /* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
 static const size_t huge_page_min = 4 << 20;
 
+/* A buffer out of band: of a stream, or the one with that index of a link. */
+typedef struct out_of_band {
+    cm_stream_buffer streamed;
+    size_t index;
+} out_of_band;
+
 typedef struct window {
     char *bytes;
     size_t size;
-    cm_stream_buffer *buffers; /* that the window refers to */
+    out_of_band *buffers; /* that the window refers to */
     size_t buffer_count, buffer_capacity;
 } window;
 
 typedef struct {
     PyObject_HEAD
     cm_store *store;
-    cm_stream *stream; /* the thread's, once there is one */
+    /* What is read: a stream, or where that is not possible a link. The thread's, once there is one. */
+    cm_stream *stream;
+    PyObject *owner; /* keeps the link open */
+    cm_link *link;
+    uint64_t link_at;
+    size_t link_buffer;
     pthread_t thread;
     bool threaded;
     /* Under the lock: a ring of windows, filled by the thread, emptied by the reader. */
@@ -44,17 +55,17 @@ typedef struct {
     /* The reader's: the present window, and buffers not yet asked for. */
     PyObject *present;
     size_t at;
-    cm_stream_buffer *buffers;
+    out_of_band *buffers;
     size_t buffer_count, buffer_capacity, buffers_given;
 } Ahead;
 
 /* ---- filling ----------------------------------------------------------------------------------------------------- */
 
-static bool add_buffer(cm_stream_buffer **buffers, size_t *count, size_t *capacity, const cm_stream_buffer *buffer)
+static bool add_buffer(out_of_band **buffers, size_t *count, size_t *capacity, const out_of_band *buffer)
 {
     if (*count == *capacity) {
         size_t larger = *capacity ? *capacity * 2 : 8;
-        cm_stream_buffer *grown = realloc(*buffers, larger * sizeof *grown);
+        out_of_band *grown = realloc(*buffers, larger * sizeof *grown);
         if (!grown)
             return false;
         *buffers = grown;
@@ -64,15 +75,36 @@ static bool add_buffer(cm_stream_buffer **buffers, size_t *count, size_t *capaci
     return true;
 }
 
+static int read_source(Ahead *self, window *w)
+{
+    if (!self->link)
+        return cm_stream_read(self->stream, w->bytes, WINDOW, &w->size);
+    int result = cm_link_read(self->link, self->link_at, w->bytes, WINDOW, &w->size);
+    self->link_at += w->size;
+    return result;
+}
+
+static bool next_source_buffer(Ahead *self, out_of_band *buffer)
+{
+    if (!self->link)
+        return cm_stream_next_buffer(self->stream, &buffer->streamed);
+    if (self->link_buffer == cm_link_buffer_count(self->link))
+        return false;
+    buffer->index = self->link_buffer++;
+    buffer->streamed.size = cm_link_buffer_size(self->link, buffer->index);
+    buffer->streamed.readonly = cm_link_buffer_readonly(self->link, buffer->index);
+    return true;
+}
+
 /* Without the GIL and unlocked: the window is the caller's. */
 static int fill(Ahead *self, window *w)
 {
-    cm_stream_buffer buffer;
+    out_of_band buffer = {0};
     w->buffer_count = 0;
     if (!w->bytes && !(w->bytes = malloc(WINDOW)))
         return -ENOMEM;
-    int result = cm_stream_read(self->stream, w->bytes, WINDOW, &w->size);
-    while (!result && cm_stream_next_buffer(self->stream, &buffer))
+    int result = read_source(self, w);
+    while (!result && next_source_buffer(self, &buffer))
         if (!add_buffer(&w->buffers, &w->buffer_count, &w->buffer_capacity, &buffer))
             result = -ENOMEM;
     return result;
@@ -252,21 +284,29 @@ static void advise_huge_pages(void *memory, size_t size)
     madvise((void *)start, end - start, MADV_HUGEPAGE); /* only a hint: kernels without it work as well */
 }
 
-/* What a stream with its buffers in band would give: a bytearray where it was writable, else bytes. Not cleared first. */
-static PyObject *fetch_buffer(Ahead *self, const cm_stream_buffer *buffer)
+PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory)
 {
-    if (buffer->size > (uint64_t)PY_SSIZE_T_MAX - 64)
-        return PyErr_Format(PyExc_MemoryError, "a buffer of %llu bytes", (unsigned long long)buffer->size);
-    Py_ssize_t size = (Py_ssize_t)buffer->size;
-    PyObject *made =
-        buffer->readonly ? PyBytes_FromStringAndSize(NULL, size) : PyByteArray_FromStringAndSize(NULL, size);
-    if (!made || size == 0)
+    if (size > (uint64_t)PY_SSIZE_T_MAX - 64)
+        return PyErr_Format(PyExc_MemoryError, "a buffer of %llu bytes", (unsigned long long)size);
+    PyObject *made = readonly ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
+                              : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (made) {
+        *memory = readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
+        advise_huge_pages(*memory, (size_t)size);
+    }
+    return made;
+}
+
+static PyObject *fetch_buffer(Ahead *self, const out_of_band *buffer)
+{
+    void *memory = NULL;
+    PyObject *made = cm_buffer_new(buffer->streamed.size, buffer->streamed.readonly, &memory);
+    if (!made || !buffer->streamed.size)
         return made;
-    void *memory = buffer->readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
     int result;
     Py_BEGIN_ALLOW_THREADS
-    advise_huge_pages(memory, (size_t)size);
-    result = cm_buffer_fetch(self->store, buffer, memory);
+    result = self->link ? cm_link_buffer_read(self->link, buffer->index, memory)
+                        : cm_buffer_fetch(self->store, &buffer->streamed, memory);
     Py_END_ALLOW_THREADS
     if (result < 0)
         cm_raise(cm_module_of((PyObject *)self), result);
@@ -281,6 +321,25 @@ static PyObject *ahead_next(PyObject *object)
     if (self->buffers_given == self->buffer_count)
         return NULL; /* the Unpickler says that there are not enough buffers */
     return fetch_buffer(self, &self->buffers[self->buffers_given++]);
+}
+
+/*
+ * The cyclic collector is off meanwhile: it would search the growing graph again and again, and find nothing, for nothing
+ * that is being loaded is garbage.
+ */
+PyObject *cm_unpickle(cm_module *module, PyObject *ahead)
+{
+    PyObject *args = PyTuple_Pack(1, ahead);
+    PyObject *kwargs = Py_BuildValue("{sO}", "buffers", ahead);
+    PyObject *unpickler = args && kwargs ? PyObject_Call(module->unpickler, args, kwargs) : NULL;
+    int collecting = PyGC_Disable();
+    PyObject *value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
+    if (collecting)
+        PyGC_Enable();
+    Py_XDECREF(unpickler);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    return value;
 }
 
 /* ---- the object -------------------------------------------------------------------------------------------------- */
@@ -299,6 +358,7 @@ static void ahead_dealloc(PyObject *object)
     cm_stream_close(self->stream);
     cm_store_unref(self->store);
     Py_END_ALLOW_THREADS
+    Py_XDECREF(self->owner);
     for (unsigned i = 0; i < WINDOWS; i++) {
         free(self->windows[i].bytes);
         free(self->windows[i].buffers);
@@ -311,17 +371,19 @@ static void ahead_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream)
+static Ahead *ahead_new(cm_module *module)
 {
     Ahead *self = (Ahead *)module->ahead->tp_alloc(module->ahead, 0);
-    if (!self) {
-        cm_stream_close(stream);
-        return NULL;
+    if (self) {
+        pthread_mutex_init(&self->lock, NULL);
+        pthread_cond_init(&self->changed, NULL);
     }
-    pthread_mutex_init(&self->lock, NULL);
-    pthread_cond_init(&self->changed, NULL);
-    self->store = cm_store_ref(store);
-    self->stream = stream;
+    return self;
+}
+
+/* Reads the first window, and starts the thread unless that is all. Without a thread the load fails. */
+static PyObject *ahead_start(Ahead *self)
+{
     Py_BEGIN_ALLOW_THREADS
     self->result = fill(self, &self->windows[0]);
     Py_END_ALLOW_THREADS
@@ -338,6 +400,28 @@ PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream)
         }
     }
     return (PyObject *)self;
+}
+
+PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream)
+{
+    Ahead *self = ahead_new(module);
+    if (!self) {
+        cm_stream_close(stream);
+        return NULL;
+    }
+    self->store = cm_store_ref(store);
+    self->stream = stream;
+    return ahead_start(self);
+}
+
+PyObject *cm_ahead_of_link(cm_module *module, PyObject *owner, cm_link *link)
+{
+    Ahead *self = ahead_new(module);
+    if (!self)
+        return NULL;
+    self->owner = Py_NewRef(owner);
+    self->link = link;
+    return ahead_start(self);
 }
 
 bool cm_ahead_conflicts(PyObject *object)

@@ -297,10 +297,10 @@ static PyObject *checkpoint_load(PyObject *self, PyObject *args)
         return NULL;
     PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
     PyObject *ahead = names ? open_ahead(self, names) : NULL;
-    PyObject *value = ahead ? cm_unpickle(cm_module_of(self), ahead, ahead) : NULL;
+    PyObject *value = ahead ? cm_unpickle(cm_module_of(self), ahead) : NULL;
     if (!value && ahead && cm_ahead_conflicts(ahead)) {
         PyErr_Clear();
-        PyObject *link = PyObject_CallMethod(self, "link", "O", sequence);
+        PyObject *link = PyObject_CallMethod(self, "link", "O", names);
         value = link ? PyObject_CallMethod(link, "load", NULL) : NULL;
         Py_XDECREF(link);
     }

@@ -29,7 +29,7 @@ typedef enum cm_error_class {
 } cm_error_class;
 
 typedef struct cm_module {
-    PyTypeObject *store, *checkpoint, *link, *reader, *ahead;
+    PyTypeObject *store, *checkpoint, *link, *ahead;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
@@ -40,7 +40,7 @@ static inline cm_module *cm_module_of(PyObject *self)
     return PyType_GetModuleState(Py_TYPE(self));
 }
 
-extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_reader_spec, cm_ahead_spec;
+extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_ahead_spec;
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
 
@@ -74,8 +74,15 @@ PyObject *cm_link_wrap(cm_module *module, cm_link *link);
 PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream);
 /* After a failed load: it was not the stream, which only has to be linked with cm_link_open. */
 bool cm_ahead_conflicts(PyObject *ahead);
-/* Unpickles what `file` reads, with the cyclic collector off. */
-PyObject *cm_unpickle(cm_module *module, PyObject *file, PyObject *buffers);
+/* The same for a link that `owner` keeps open: slower to begin, but never in conflict. */
+PyObject *cm_ahead_of_link(cm_module *module, PyObject *owner, cm_link *link);
+/* Unpickles what `ahead` reads. */
+PyObject *cm_unpickle(cm_module *module, PyObject *ahead);
+/*
+ * A buffer as a stream with its buffers in band would give it: a bytearray where it was writable, else bytes. Its memory
+ * (*memory) is not cleared.
+ */
+PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory);
 /* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
 cm_store *cm_store_unwrap(PyObject *self);
 
