@@ -2,9 +2,10 @@
 /*
  * walk_order.c - the order in which the elements of a set are saved.
  *
- * A set's own order depends on its history, on addresses and on the seed of the hash of str. Where all elements are plain
- * values (or tuples and frozensets of such, or objects that chipmink._reducers can tell apart by value) they are sorted by an
- * encoding of their values; else the set's order is kept. The order means nothing: it only has to be the same every time.
+ * A set's own order depends on its history, on addresses and on the seed of the hash of str. Elements that are plain values
+ * (or tuples and frozensets of such, or objects that chipmink._reducers can tell apart by value) are sorted by an encoding of
+ * their values; the others come after them, by type, and those of one type in the set's order. The order means nothing: it
+ * only has to be the same every time.
  */
 #include "walk_private.h"
 
@@ -57,7 +58,9 @@ static int compare(const void *a, const void *b)
     if (x->prefix != y->prefix)
         return x->prefix < y->prefix ? -1 : 1;
     int order = memcmp(x->bytes, y->bytes, x->size < y->size ? x->size : y->size);
-    return order ? order : x->size < y->size ? -1 : x->size > y->size;
+    if (order == 0 && x->size != y->size)
+        order = x->size < y->size ? -1 : 1;
+    return order ? order : x->offset < y->offset ? -1 : x->offset > y->offset; /* equal ones as they came */
 }
 
 static void sort_keys(sort_key *keys, size_t count, const uint8_t *base)
@@ -176,6 +179,13 @@ static int append_key(cm_walk *walk, key_arena *arena, PyObject *object, int dep
     return append_foreign_key(walk, arena, object);
 }
 
+/* For an object without a value: after all that have one. */
+static int append_type_key(key_arena *arena, PyObject *object)
+{
+    const char *name = Py_TYPE(object)->tp_name;
+    return arena_append(arena, "\xff", 1) < 0 || arena_append(arena, name, strlen(name)) < 0 ? -1 : 1;
+}
+
 PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set)
 {
     PyObject *list = PySequence_List(set);
@@ -191,6 +201,10 @@ PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set)
         keys[i].element = PyList_GET_ITEM(list, (Py_ssize_t)i);
         keys[i].offset = arena.size;
         result = append_key(walk, &arena, keys[i].element, 0);
+        if (result == 0) {
+            arena.size = keys[i].offset;
+            result = append_type_key(&arena, keys[i].element);
+        }
         keys[i].size = arena.size - keys[i].offset;
     }
     if (result > 0) {
