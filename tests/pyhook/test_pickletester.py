@@ -83,4 +83,3 @@ class SavedPickles(pickletester.AbstractPickleTests, unittest.TestCase):
         loaded = self.session.load(at=number)["it"]
         assert type(plain) is type(loaded)
         return loaded
-
