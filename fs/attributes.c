@@ -6,9 +6,11 @@
 
 #include "describe.h"
 #include "parts.h"
+#include "work_private.h"
 
-/* From log/<number>/pods/ to the objects; delta/pods/ is one deeper. */
+/* From log/<number>/pods/ to the objects; delta/pods/ is one deeper, a session at the top two less. */
 #define OBJECT_TARGET "../../../../../pods/"
+enum { SESSION_DEPTH = sizeof "../../" - 1 };
 
 /* ---- attributes -------------------------------------------------------------------------------------------------- */
 
@@ -18,6 +20,7 @@ enum cm_file_type cm_view_type(cm_node node)
     case CM_NODE_PICKLE:
     case CM_NODE_INFO:
     case CM_NODE_OBJECT:
+    case CM_NODE_WORK:
         return CM_FILE_REGULAR;
     case CM_NODE_LINK_HERE:
     case CM_NODE_LINK_PARENT:
@@ -31,9 +34,11 @@ enum cm_file_type cm_view_type(cm_node node)
     case CM_PLACE_NAMESPACE:
     case CM_PLACE_DESCRIPTION:
     case CM_PLACE_CODE:
+    case CM_PLACE_ERRORS:
         return CM_FILE_REGULAR;
     case CM_PLACE_HEAD:
     case CM_PLACE_REF:
+    case CM_PLACE_MOMENT:
         return CM_FILE_LINK;
     default:
         return CM_FILE_DIRECTORY;
@@ -42,9 +47,11 @@ enum cm_file_type cm_view_type(cm_node node)
 
 bool cm_view_moves(cm_node node)
 {
+    if (cm_node_in_work(node))
+        return true;
     return cm_node_type(node) == CM_NODE_PLACE && cm_node_index(node) < CM_PLACE_CHECKPOINT &&
            cm_node_index(node) != CM_PLACE_HEAD && cm_node_index(node) != CM_PLACE_REF &&
-           cm_node_index(node) != CM_PLACE_STORE_OBJECTS;
+           cm_node_index(node) != CM_PLACE_MOMENT && cm_node_index(node) != CM_PLACE_STORE_OBJECTS;
 }
 
 bool cm_view_is_costly(cm_view *view, cm_node node)
@@ -56,7 +63,7 @@ bool cm_view_is_costly(cm_view *view, cm_node node)
     switch (cm_node_index(node)) {
     case CM_PLACE_STATISTICS:
         return true;
-    case CM_PLACE_NAMESPACE:
+    case CM_PLACE_NAMESPACE: /* that of older checkpoints is not recorded */
     case CM_PLACE_DESCRIPTION:
         return !cm_view_known_size(view, node, &size);
     default:
@@ -71,6 +78,13 @@ static int made_size(cm_view *view, cm_node node, uint64_t *size)
 
     if (cm_view_known_size(view, node, size))
         return 0;
+    if (cm_node_is_place(node, CM_PLACE_NAMESPACE)) {
+        cm_part_checkpoint *part cm_cleanup(cm_cleanup_part) = NULL;
+        int error = cm_part_checkpoint_get(view, node, &part);
+        *size = error == 0 ? cm_checkpoint_namespace_size(part->checkpoint) : 0;
+        if (error < 0 || *size != 0)
+            return error;
+    }
     int result = cm_content_open(view, node, &content);
     if (result == 0)
         result = cm_content_size(content, size);
@@ -160,13 +174,42 @@ static int code_size(cm_view *view, cm_node node, uint64_t *size)
     return result;
 }
 
+static int work_place_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
+{
+    char *text cm_cleanup(cm_cleanup_memory) = NULL;
+    int64_t changed;
+
+    if (view->work == NULL)
+        return -ESTALE;
+    if (cm_node_is_place(node, CM_PLACE_ERRORS)) {
+        int result = cm_work_errors(view->work, cm_node_session(node), &text, &attributes->time);
+        attributes->size = attributes->stored = result == 0 ? strlen(text) : 0;
+        return result;
+    }
+    attributes->writable = true;
+    pthread_mutex_lock(&view->work->lock);
+    cm_work_session *session = cm_work_session_locked(view->work, cm_node_session(node));
+    changed = session != NULL ? session->changed : 0;
+    pthread_mutex_unlock(&view->work->lock);
+    int result = session_time(view, node, &attributes->time);
+    if (changed > attributes->time)
+        attributes->time = changed;
+    return result;
+}
+
 static int place_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
 {
     enum cm_place place = (enum cm_place)cm_node_index(node);
     int result = 0;
 
-    if (place < CM_PLACE_SESSION) {
+    if (place == CM_PLACE_ROOT && view->only != 0) {
+        result = session_time(view, cm_node_place(CM_PLACE_SESSION, view->only, 0), &attributes->time);
+    } else if (place < CM_PLACE_SESSION) {
         attributes->time = store_time(view);
+    } else if (place == CM_PLACE_WORK || place == CM_PLACE_ERRORS) {
+        return work_place_attributes(view, node, attributes);
+    } else if (place == CM_PLACE_MOMENT) {
+        return cm_moment_time(view, node, cm_node_number(node), &attributes->time);
     } else if (place < CM_PLACE_CHECKPOINT && cm_node_number(node) == 0) {
         result = session_time(view, node, &attributes->time);
     } else {
@@ -203,8 +246,13 @@ int cm_view_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
         attributes->size = result == 0 ? info.size : 0;
         attributes->stored = result == 0 ? info.stored : 0;
         break;
+    case CM_NODE_WORK:
+        attributes->writable = true;
+        result = cm_work_attributes(view->work, node, attributes);
+        break;
     case CM_NODE_LINK_OBJECT: /* all as long as each other: no need to look */
-        attributes->size = sizeof OBJECT_TARGET - 1 + (node >> 60 & 1 ? 3 : 0) + 3 + CM_ID_HEX;
+        attributes->size =
+            sizeof OBJECT_TARGET - 1 + (node >> 60 & 1 ? 3 : 0) + 3 + CM_ID_HEX - (view->only != 0 ? SESSION_DEPTH : 0);
         return 0;
     case CM_NODE_LINK_HERE:
     case CM_NODE_LINK_PARENT:
@@ -263,7 +311,8 @@ static int object_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX]
     if (result < 0)
         return result;
     cm_id_hex(&id, hex);
-    snprintf(target, CM_TARGET_MAX, "%s" OBJECT_TARGET "%.2s/%s", in_delta ? "../" : "", hex, hex);
+    snprintf(target, CM_TARGET_MAX, "%s%s%.2s/%s", in_delta ? "../" : "",
+             &OBJECT_TARGET[view->only != 0 ? SESSION_DEPTH : 0], hex, hex);
     return 0;
 }
 
@@ -282,8 +331,47 @@ int cm_view_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX])
             snprintf(target, CM_TARGET_MAX, "%slog/%06llu", cm_node_is_place(node, CM_PLACE_REF) ? "../" : "", number);
             return 0;
         }
+        if (cm_node_is_place(node, CM_PLACE_MOMENT)) {
+            snprintf(target, CM_TARGET_MAX, "../log/%06llu", number);
+            return 0;
+        }
         return -EINVAL;
     default:
         return -EINVAL;
     }
+}
+
+/* ---- extended attributes ------------------------------------------------------------------------------------------- */
+
+int cm_view_fact(cm_view *view, cm_node node, const char *name, char *value, size_t room)
+{
+    static const char prefix[] = "user.chipmink.";
+    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    char hex[CM_ID_HEX + 1];
+    uint64_t size;
+
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return -ENODATA;
+    name += sizeof prefix - 1;
+    if (cm_node_in_work(node) ? cm_work_source(view->work, node, &node, &size) < 0
+                              : cm_node_type(node) != CM_NODE_PICKLE)
+        return -ENODATA;
+    int result = cm_part_variables_get(view, node, &part);
+    if (result < 0)
+        return result;
+    if (cm_node_index(node) >= part->count)
+        return -ESTALE;
+    const cm_variable *variable = &part->variables[cm_node_index(node)];
+    cm_id_hex(&variable->content, hex);
+    if (strcmp(name, "id") == 0)
+        return snprintf(value, room, "%s", hex);
+    if (strcmp(name, "type") == 0)
+        return snprintf(value, room, "%s", variable->type);
+    unsigned long long number = strcmp(name, "pods") == 0      ? variable->pods
+                                : strcmp(name, "stored") == 0  ? variable->stored
+                                : strcmp(name, "changed") == 0 ? variable->changed
+                                                               : 0;
+    if (strcmp(name, "pods") != 0 && strcmp(name, "stored") != 0 && strcmp(name, "changed") != 0)
+        return -ENODATA;
+    return snprintf(value, room, "%llu", number);
 }

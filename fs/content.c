@@ -4,6 +4,7 @@
 
 #include "describe.h"
 #include "parts.h"
+#include "work_private.h"
 
 /* What can be read: a text or an object in memory, or a plan to link. Cached under the file's node. */
 typedef struct part_content {
@@ -55,6 +56,9 @@ static int make_text(cm_view *view, cm_node node, part_content *part)
         cm_describe_variable(variable, part->text, size + 1);
     } else if (cm_node_is_place(node, CM_PLACE_STATISTICS)) {
         result = cm_describe_store(view->store, &part->text);
+    } else if (cm_node_is_place(node, CM_PLACE_ERRORS)) {
+        int64_t time;
+        result = view->work != NULL ? cm_work_errors(view->work, cm_node_session(node), &part->text, &time) : -ESTALE;
     } else if (cm_node_is_place(node, CM_PLACE_DESCRIPTION)) {
         result = cm_part_variables_get(view, node, &variables);
         if (result == 0)
@@ -168,7 +172,9 @@ static int fetch(cm_content *content, part_content **part)
     *part = __atomic_load_n(&content->part, __ATOMIC_ACQUIRE);
     if (*part != NULL)
         return 0;
-    if (cm_view_moves(content->node))
+    if (cm_node_is_place(content->node, CM_PLACE_ERRORS))
+        result = make_content(content->view, content->node, &item);
+    else if (cm_view_moves(content->node))
         result = get_statistics(content->view, content->node, &item);
     else
         result = cm_cache_get(content->view->cache, content->node, make_content, content->view, &item);
@@ -186,7 +192,7 @@ int cm_content_open(cm_view *view, cm_node node, cm_content **result)
 {
     part_content *part;
 
-    if (cm_view_type(node) != CM_FILE_REGULAR)
+    if (cm_view_type(node) != CM_FILE_REGULAR || cm_node_in_work(node))
         return cm_view_type(node) == CM_FILE_DIRECTORY ? -EISDIR : -EINVAL;
     cm_content *content = calloc(1, sizeof *content);
     if (content == NULL)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include "describe.h"
 #include "mounts.h"
 #include "ops.h"
+#include "work.h"
 
 enum {
     LOG_MOST = 1 << 20,
@@ -138,10 +140,12 @@ static void set_end_signals(int how)
 
 /* ---- serving ----------------------------------------------------------------------------------------------------- */
 
-static int mount_arguments(const running *self, struct fuse_args *arguments)
+static int mount_arguments(const running *self, bool writable, struct fuse_args *arguments)
 {
     if (fuse_opt_add_arg(arguments, "chipmink") != 0 || fuse_opt_add_arg(arguments, "-o") != 0 ||
-        fuse_opt_add_arg(arguments, "ro,nosuid,nodev,default_permissions,fsname=chipmink,subtype=chipmink") != 0)
+        fuse_opt_add_arg(arguments, "nosuid,nodev,default_permissions,fsname=chipmink,subtype=chipmink") != 0)
+        return -ENOMEM;
+    if (!writable && (fuse_opt_add_arg(arguments, "-o") != 0 || fuse_opt_add_arg(arguments, "ro") != 0))
         return -ENOMEM;
     if (self->options->allow_other &&
         (fuse_opt_add_arg(arguments, "-o") != 0 || fuse_opt_add_arg(arguments, "allow_other") != 0))
@@ -158,7 +162,7 @@ static int serve(running *self, cm_mounted *mounted)
     off_t from = lseek(STDERR_FILENO, 0, SEEK_END);
     int code = 1;
 
-    if (mount_arguments(self, &arguments) == 0)
+    if (mount_arguments(self, cm_view_work(mounted->view) != NULL, &arguments) == 0)
         session = fuse_session_new(&arguments, &cm_ops, sizeof cm_ops, mounted);
     fuse_opt_free_args(&arguments);
     if (session == NULL)
@@ -181,6 +185,55 @@ static int serve(running *self, cm_mounted *mounted)
     return code;
 }
 
+/*
+ * Through the store's server; or, when asked to, or when a process has the store to itself, read beside it. `command` is this program,
+ * which can serve.
+ */
+static int open_store(running *self, cm_store **store)
+{
+    const cm_daemon_options *options = self->options;
+    char command[PATH_MAX];
+
+    if (options->embedded)
+        return cm_store_open(options->store, CM_OPEN_READ, store);
+    ssize_t length = readlink("/proc/self/exe", command, sizeof command - 1);
+    if (length < 0)
+        strcpy(command, "chipmink");
+    else
+        command[length] = '\0';
+    int result = cm_store_connect(options->store, CM_OPEN_WRITE, command, store);
+    if (result == -EBUSY && cm_store_open(options->store, CM_OPEN_READ, store) == 0) {
+        log_line(self, "a process has the store to itself: it is shown beside it, without work/");
+        result = 0;
+    }
+    return result;
+}
+
+static int serve_view(running *self, cm_mounted *mounted)
+{
+    const cm_daemon_options *options = self->options;
+    cm_store *store = cm_view_store(mounted->view);
+    cm_work *work = NULL;
+
+    cm_view_on_trouble(mounted->view, log_line, self);
+    if (options->session != NULL) {
+        int result = cm_view_show_session(mounted->view, options->session);
+        if (result < 0)
+            return refuse(self, "%s", result == -ENOMEM ? strerror(ENOMEM) : cm_error_message());
+    }
+    if (cm_store_writable(store)) {
+        int result = cm_work_new(mounted->view, log_line, self, &work);
+        if (result < 0)
+            return refuse(self, "cannot serve %s: %s", options->store, strerror(-result));
+    }
+    int code = serve(self, mounted);
+    cm_ops_close_all(mounted);
+    if (work != NULL && cm_work_sync(work, 0) < 0)
+        log_line(self, "what was changed in work/ last could not be committed and is lost, see above");
+    cm_work_free(work);
+    return code;
+}
+
 int cm_daemon_run(const cm_daemon_options *options)
 {
     running self = {.options = options, .ready = options->ready};
@@ -200,14 +253,12 @@ int cm_daemon_run(const cm_daemon_options *options)
     mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE);
     mallopt(M_TRIM_THRESHOLD, 4 * MALLOC_LARGE);
     set_end_signals(SIG_BLOCK);
-    if (cm_store_open(options->store, CM_OPEN_READ, &store) < 0)
+    if (open_store(&self, &store) < 0)
         return refuse(&self, "%s", cm_error_message());
     if (cm_view_new(store, 0, &mounted.view) < 0 || pthread_key_create(&mounted.buffers, free) != 0) {
         code = refuse(&self, "cannot serve %s: %s", options->store, strerror(ENOMEM));
     } else {
-        cm_view_on_trouble(mounted.view, log_line, &self);
-        code = serve(&self, &mounted);
-        cm_ops_close_all(&mounted);
+        code = serve_view(&self, &mounted);
         pthread_key_delete(mounted.buffers);
     }
     cm_view_free(mounted.view);

@@ -8,7 +8,9 @@
 typedef struct cm_daemon_options {
     const char *store;       /* absolute */
     const char *mount_point; /* absolute, checked by the caller */
+    const char *session;     /* the only one to show; NULL: all */
     bool allow_other;
+    bool embedded; /* read beside whoever writes the store, without its server: nothing can be changed */
     /*
      * Where readiness is told: CM_DAEMON_READY, or one sentence why it cannot be, and then the end of the file. -1: the
      * process is in the foreground; stderr gets the reason.

@@ -5,6 +5,7 @@
 
 #include "fixed.h"
 #include "parts.h"
+#include "work_private.h"
 
 typedef struct named {
     char *file;
@@ -16,18 +17,21 @@ typedef struct named {
 struct cm_listing {
     cm_node directory;
     uint64_t count;
-    named *names; /* fixed entries, sessions, references, the bytes objects begin with */
+    named *names; /* fixed entries, sessions, references, the bytes objects begin with, edits; these come first */
+    uint64_t named;
     cm_view *view;
     cm_part_variables *variables; /* vars, info, and those of the delta */
     cm_part_delta *delta;
     const uint32_t *indexes; /* in it */
+    uint32_t *others;        /* of work/: the indexes of the head's variables that no edit is about */
+    cm_node head;            /* of work/ */
     cm_part_ids *ids;
 };
 
 static int add_name(cm_listing *listing, const char *file, cm_node node, bool moves)
 {
-    if ((listing->count & (listing->count - 1)) == 0) { /* a power of two: full */
-        named *more = realloc(listing->names, (listing->count == 0 ? 1 : listing->count * 2) * sizeof *more);
+    if ((listing->named & (listing->named - 1)) == 0) { /* a power of two: full */
+        named *more = realloc(listing->names, (listing->named == 0 ? 1 : listing->named * 2) * sizeof *more);
         if (more == NULL)
             return -ENOMEM;
         listing->names = more;
@@ -35,7 +39,8 @@ static int add_name(cm_listing *listing, const char *file, cm_node node, bool mo
     char *copy = strdup(file);
     if (copy == NULL)
         return -ENOMEM;
-    listing->names[listing->count++] = (named){copy, node, moves};
+    listing->names[listing->named++] = (named){copy, node, moves};
+    listing->count = listing->named;
     return 0;
 }
 
@@ -105,6 +110,8 @@ static int list_moving(cm_listing *listing, enum cm_place place)
     }
     if (session == NULL)
         return -ENOENT;
+    if (place == CM_PLACE_BY_TIME)
+        return cm_moments_know(view, listing->directory, &listing->count);
     if (place != CM_PLACE_LOG)
         return cm_ref_list(view->store, session, place == CM_PLACE_TAGS ? CM_REF_TAG : CM_REF_BRANCH, add_ref, listing);
 
@@ -137,6 +144,85 @@ static int list_delta(cm_listing *listing, enum cm_place place)
     return cm_part_variables_get(listing->view, of, &listing->variables);
 }
 
+/* Names that are not there, node 0, are added too and taken out again once the head's have been. */
+static int add_edit(void *arg, const char *file, cm_node node)
+{
+    return add_name(arg, file, node, true);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const named *)a)->file, ((const named *)b)->file);
+}
+
+static int list_others(cm_listing *listing)
+{
+    char file[CM_FILE_NAME_MAX + 1];
+    size_t count = listing->variables->count, used = 0;
+
+    listing->others = malloc((count + 1) * sizeof *listing->others);
+    if (listing->others == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        if (listing->named > 0) {
+            cm_name_encode(listing->variables->variables[i].name, ".pkl", file);
+            named key = {.file = file};
+            if (bsearch(&key, listing->names, listing->named, sizeof key, compare_names) != NULL)
+                continue;
+        }
+        listing->others[used++] = (uint32_t)i;
+    }
+    listing->count = used;
+    return 0;
+}
+
+/* The edits are looked at before the head: see work_commit.c. */
+static int list_work(cm_listing *listing)
+{
+    cm_view *view = listing->view;
+    cm_node errors = cm_node_sibling(listing->directory, CM_PLACE_ERRORS), found;
+    int result = cm_work_each(view->work, cm_node_session(listing->directory), add_edit, listing);
+
+    if (result == 0)
+        result = cm_work_head(view, listing->directory, &listing->head, &listing->variables);
+    listing->count = 0;
+    if (result == 0 && listing->variables != NULL)
+        result = list_others(listing);
+    if (result < 0)
+        return result;
+    uint64_t others = listing->count, kept = 0;
+    for (uint64_t i = 0; i < listing->named; i++) {
+        if (listing->names[i].node == 0)
+            free(listing->names[i].file);
+        else
+            listing->names[kept++] = listing->names[i];
+    }
+    listing->named = kept;
+    if (cm_work_lookup(view->work, listing->directory, ".errors", &found) == 0 && found == errors) {
+        named *more = realloc(listing->names, (kept + 1) * sizeof *more);
+        char *copy = strdup(".errors");
+        listing->names = more != NULL ? more : listing->names;
+        if (more == NULL || copy == NULL) {
+            free(copy);
+            return -ENOMEM;
+        }
+        listing->names[listing->named++] = (named){copy, errors, true};
+    }
+    listing->count = listing->named + others;
+    return 0;
+}
+
+static int list_root(cm_listing *listing)
+{
+    uint64_t only = listing->view->only;
+
+    if (only == 0)
+        return list_fixed(listing, CM_PLACE_ROOT);
+    listing->directory = cm_node_place(CM_PLACE_SESSION, only, 0);
+    int result = list_fixed(listing, CM_PLACE_SESSION);
+    return result < 0 ? result : add_name(listing, "pods", cm_node_place(CM_PLACE_STORE_OBJECTS, 0, 0), false);
+}
+
 static int list(cm_listing *listing)
 {
     enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
@@ -144,6 +230,9 @@ static int list(cm_listing *listing)
 
     switch (place) {
     case CM_PLACE_ROOT:
+        return list_root(listing);
+    case CM_PLACE_WORK:
+        return listing->view->work != NULL ? list_work(listing) : -ESTALE;
     case CM_PLACE_SESSION:
     case CM_PLACE_CHECKPOINT:
     case CM_PLACE_DELTA:
@@ -154,6 +243,7 @@ static int list(cm_listing *listing)
     case CM_PLACE_BRANCHES:
     case CM_PLACE_TAGS:
     case CM_PLACE_LOG:
+    case CM_PLACE_BY_TIME:
     case CM_PLACE_OBJECTS_BYTE:
         return list_moving(listing, place);
     case CM_PLACE_PICKLES:
@@ -197,9 +287,10 @@ void cm_listing_close(cm_listing *listing)
 {
     if (listing == NULL)
         return;
-    for (uint64_t i = 0; listing->names != NULL && i < listing->count; i++)
+    for (uint64_t i = 0; i < listing->named; i++)
         free(listing->names[i].file);
     free(listing->names);
+    free(listing->others);
     cm_cached_unref((cm_cached *)listing->variables);
     cm_cached_unref((cm_cached *)listing->delta);
     cm_cached_unref((cm_cached *)listing->ids);
@@ -209,6 +300,17 @@ void cm_listing_close(cm_listing *listing)
 static void list_variable(const cm_listing *listing, uint64_t i, cm_listed *listed)
 {
     enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
+    if (place == CM_PLACE_WORK) {
+        cm_attributes attributes;
+        uint64_t other = listing->others[i];
+        cm_name_encode(listing->variables->variables[other].name, ".pkl", listed->name);
+        listed->node =
+            cm_node_make(CM_NODE_WORK, cm_node_session(listing->directory), cm_node_number(listing->head), other);
+        listed->moves = true;
+        listed->inode =
+            cm_work_attributes(listing->view->work, listed->node, &attributes) == 0 ? attributes.inode : listed->node;
+        return;
+    }
     uint64_t index = listing->indexes != NULL ? listing->indexes[i] : i;
     const cm_variable *variable = &listing->variables->variables[index];
     enum cm_node_type type = place == CM_PLACE_PICKLES   ? CM_NODE_PICKLE
@@ -239,15 +341,19 @@ int cm_listing_at(const cm_listing *listing, uint64_t index, cm_listed *listed)
     if (index >= listing->count)
         return -ENOENT;
     listed->moves = false;
-    if (listing->names != NULL) {
+    if (index < listing->named) {
         const named *entry = &listing->names[index];
         strcpy(listed->name, entry->file);
         listed->node = listed->inode = entry->node;
         listed->moves = entry->moves;
     } else if (listing->variables != NULL) {
-        list_variable(listing, index, listed);
+        list_variable(listing, index - listing->named, listed);
     } else if (listing->ids != NULL) {
         list_object(listing, index, listed);
+    } else if (cm_node_is_place(listing->directory, CM_PLACE_BY_TIME)) {
+        if (cm_moment_name(listing->view, listing->directory, index + 1, listed->name) < 0)
+            return -ENOENT;
+        listed->node = listed->inode = cm_node_place(CM_PLACE_MOMENT, cm_node_session(listing->directory), index + 1);
     } else { /* log: a directory and a pickle for each number */
         unsigned long long number = index / 2 + 1;
         bool pickle = index % 2 == 1;

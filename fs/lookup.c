@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fixed.h"
+#include "work_private.h"
 
 enum { NUMBER_DIGITS = 6 };
 
@@ -17,6 +18,8 @@ const cm_fixed cm_fixed_names[] = {
     {CM_PLACE_SESSION, CM_PLACE_BRANCHES, "branches"},
     {CM_PLACE_SESSION, CM_PLACE_TAGS, "tags"},
     {CM_PLACE_SESSION, CM_PLACE_LOG, "log"},
+    {CM_PLACE_SESSION, CM_PLACE_BY_TIME, "by-time"},
+    {CM_PLACE_SESSION, CM_PLACE_WORK, "work"},
     {CM_PLACE_CHECKPOINT, CM_PLACE_DESCRIPTION, "checkpoint.json"},
     {CM_PLACE_CHECKPOINT, CM_PLACE_CODE, "code.py"},
     {CM_PLACE_CHECKPOINT, CM_PLACE_PICKLES, "vars"},
@@ -45,7 +48,11 @@ int cm_fixed_node(cm_view *view, cm_node parent, enum cm_place place, cm_node *n
     int result = 0;
 
     *node = cm_node_sibling(parent, place);
-    if (place == CM_PLACE_HEAD) {
+    if (cm_node_is_place(parent, CM_PLACE_ROOT)) {
+        *node = cm_node_place(place, 0, 0);
+    } else if (place == CM_PLACE_WORK) {
+        result = view->work != NULL ? 0 : -ENOENT;
+    } else if (place == CM_PLACE_HEAD) {
         cm_session_info info = {0};
         result = cm_view_session(view, parent, &info);
         if (result == 0 && info.head_number == 0)
@@ -242,6 +249,15 @@ static int lookup_delta(cm_view *view, cm_node parent, enum cm_place place, cons
     return 0;
 }
 
+static int lookup_moment(cm_view *view, cm_node parent, const char *file, cm_node *node)
+{
+    uint64_t number = 0;
+    int result = cm_moment_find(view, parent, file, &number);
+
+    *node = cm_node_place(CM_PLACE_MOMENT, cm_node_session(parent), number);
+    return result;
+}
+
 static int lookup_fixed(cm_view *view, cm_node parent, enum cm_place place, const char *file, cm_node *node,
                         bool *moves)
 {
@@ -255,6 +271,16 @@ static int lookup_fixed(cm_view *view, cm_node parent, enum cm_place place, cons
     return -ENOENT;
 }
 
+/* With one session at the top the objects, which its links lead to, are there too. */
+static int lookup_root(cm_view *view, const char *name, cm_node *node, bool *moves)
+{
+    cm_node session = cm_node_place(CM_PLACE_SESSION, view->only, 0);
+
+    if (view->only == 0 || strcmp(name, "pods") == 0)
+        return lookup_fixed(view, cm_node_place(CM_PLACE_ROOT, 0, 0), CM_PLACE_ROOT, name, node, moves);
+    return lookup_fixed(view, session, CM_PLACE_SESSION, name, node, moves);
+}
+
 int cm_view_lookup(cm_view *view, cm_node parent, const char *name, cm_node *node, bool *moves)
 {
     int result;
@@ -265,6 +291,14 @@ int cm_view_lookup(cm_view *view, cm_node parent, const char *name, cm_node *nod
     enum cm_place place = (enum cm_place)cm_node_index(parent);
     switch (place) {
     case CM_PLACE_ROOT:
+        return lookup_root(view, name, node, moves);
+    case CM_PLACE_WORK:
+        *moves = true;
+        return cm_work_lookup(view->work, parent, name, node);
+    case CM_PLACE_BY_TIME:
+        result = lookup_moment(view, parent, name, node);
+        *moves = result < 0;
+        return result;
     case CM_PLACE_SESSION:
     case CM_PLACE_CHECKPOINT:
     case CM_PLACE_DELTA:

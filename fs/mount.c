@@ -25,9 +25,11 @@ static void cleanup_memory(void *memory)
 }
 
 static const char mount_usage[] =
-    "Usage: chipmink mount [--store DIR] [--foreground] [--allow-other] MOUNTPOINT\n"
-    "Show the store as ordinary, read-only files below MOUNTPOINT, an existing directory.\n\n"
+    "Usage: chipmink mount [--store DIR] [--session NAME] [--embedded] [--foreground] [--allow-other] MOUNTPOINT\n"
+    "Show the store as ordinary files below MOUNTPOINT, an existing directory. What can be changed is in work/.\n\n"
     "  -s, --store DIR     the store ($CHIPMINK_STORE, or else ~/.chipmink)\n"
+    "  -n, --session NAME  show this session alone, at the top\n"
+    "  -e, --embedded      read the store without its server, beside whoever writes it: nothing can be changed\n"
     "  -f, --foreground    stay attached; Ctrl-C unmounts\n"
     "      --allow-other   let other users read it too (as root, or with user_allow_other in /etc/fuse.conf)\n"
     "  -h, --help          this text\n\n"
@@ -55,8 +57,8 @@ __attribute__((format(printf, 2, 3))) static int fail(const char *command, const
 /* ---- mount ------------------------------------------------------------------------------------------------------- */
 
 typedef struct mount_request {
-    const char *store_option, *directory;
-    bool foreground, allow_other, help;
+    const char *store_option, *session, *directory;
+    bool foreground, embedded, allow_other, help;
     char *store, *mount_point; /* absolute */
 } mount_request;
 
@@ -70,6 +72,8 @@ static int parse_mount(int argc, char **argv, mount_request *request)
 {
     enum { ALLOW_OTHER = 256 };
     static const struct option options[] = {{"store", required_argument, NULL, 's'},
+                                            {"session", required_argument, NULL, 'n'},
+                                            {"embedded", no_argument, NULL, 'e'},
                                             {"foreground", no_argument, NULL, 'f'},
                                             {"allow-other", no_argument, NULL, ALLOW_OTHER},
                                             {"help", no_argument, NULL, 'h'},
@@ -77,13 +81,19 @@ static int parse_mount(int argc, char **argv, mount_request *request)
     int option;
 
     optind = 0; /* glibc: begin anew */
-    while ((option = getopt_long(argc, argv, "s:fh", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "s:n:efh", options, NULL)) != -1) {
         switch (option) {
         case 's':
             request->store_option = optarg;
             break;
         case 'f':
             request->foreground = true;
+            break;
+        case 'n':
+            request->session = optarg;
+            break;
+        case 'e':
+            request->embedded = true;
             break;
         case ALLOW_OTHER:
             request->allow_other = true;
@@ -229,8 +239,12 @@ int cm_mount_main(int argc, char **argv)
     if ((code = find_store(&request)) != 0 || (code = check_mount_point(&request)) != 0 || (code = check_fuse()) != 0 ||
         (code = take_log(&request, &log_path, &log)) != 0)
         return code;
-    cm_daemon_options options = {
-        .store = request.store, .mount_point = request.mount_point, .allow_other = request.allow_other, .ready = -1};
+    cm_daemon_options options = {.store = request.store,
+                                 .mount_point = request.mount_point,
+                                 .session = request.session,
+                                 .allow_other = request.allow_other,
+                                 .embedded = request.embedded,
+                                 .ready = -1};
     if (request.foreground)
         code = cm_daemon_run(&options);
     else if (cm_daemon_start(&options, log, &reason) < 0)

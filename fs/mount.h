@@ -9,7 +9,7 @@
  * threads and no store open: mounting forks.
  */
 
-/* mount [--store DIR] [--foreground] [--allow-other] DIR: returns 0 when the tree can be read (foreground: has ended). */
+/* mount [--store DIR] [--session NAME] [--embedded] [--foreground] [--allow-other] DIR: returns 0 when the tree can be read (foreground: has ended). */
 int cm_mount_main(int argc, char **argv);
 /* umount [--lazy] DIR: returns 0 when nothing is mounted there any more and the daemon has ended. */
 int cm_umount_main(int argc, char **argv);

@@ -8,9 +8,13 @@
  *     63..61      60..45    44..23       22..0
  *     type        session   checkpoint   place    CM_NODE_PLACE: a fixed place of the tree (enum cm_place)
  *                                        index    the variable at that index of the checkpoint's, by name in byte order:
- *                                                 its pickle, its info, a link to its pickle
+ *                                                 its pickle, its info, a link to its pickle,
+ *                                                 its file in work/
  *     type        60..0 the first bits of an object's id: the object
  *     type   60 = in delta/, 59..0 of an id: a link to the object
+ *
+ * Files of work/ that are no variable of a checkpoint have number 0 and an index given out in order: these are remembered, but only
+ * while they are open or not committed (fs/work.h).
  *
  * Checkpoints and objects are immutable, so are their nodes. References move, but their nodes do not either: the node of a
  * link says where it points to (`head` is the place HEAD of checkpoint 12), so that moving a reference changes which node a
@@ -37,7 +41,7 @@ enum cm_node_type {
     CM_NODE_LINK_HERE = 4,   /* delta/{added,changed}/<name>.pkl */
     CM_NODE_LINK_PARENT = 5, /* delta/removed/<name>.pkl, the index is that in the parent */
     CM_NODE_LINK_OBJECT = 6, /* log/<number>/pods/<id>, delta/pods/<id> */
-    /* 7 is left for work/ */
+    CM_NODE_WORK = 7,        /* work/<name>.pkl: a variable of the head, or, number 0, an index of its own */
 };
 
 enum cm_place {
@@ -53,6 +57,10 @@ enum cm_place {
     CM_PLACE_BRANCHES,
     CM_PLACE_TAGS,
     CM_PLACE_LOG,
+    CM_PLACE_BY_TIME,
+    CM_PLACE_MOMENT, /* by-time/<time>: link to the checkpoint */
+    CM_PLACE_WORK,
+    CM_PLACE_ERRORS, /* work/.errors */
     /* of a checkpoint */
     CM_PLACE_CHECKPOINT,
     CM_PLACE_NAMESPACE,   /* <number>.pkl */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ops.h"
+#include "ops_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,11 +25,6 @@ static void cleanup_memory(void *memory)
     free(*(void **)memory);
 }
 
-static cm_mounted *mounted_of(fuse_req_t request)
-{
-    return fuse_req_userdata(request);
-}
-
 static void note_first_request(cm_mounted *mounted)
 {
     if (!__atomic_load_n(&mounted->started, __ATOMIC_RELAXED) &&
@@ -37,12 +32,23 @@ static void note_first_request(cm_mounted *mounted)
         mounted->first_request(mounted->arg);
 }
 
-/* Files are damaged or unreadable with EIO; the store's own words go to the log. */
-static void reply_failure(fuse_req_t request, cm_node node, int error)
+/* What the asking program did, not the store. */
+static bool is_callers(int error)
+{
+    static const int callers[] = {ENOENT, ESTALE,     ENOTDIR, EISDIR, EINVAL, EEXIST,
+                                  EPERM,  EOPNOTSUPP, ENODATA, EXDEV,  EBADF,  EFBIG};
+
+    for (size_t i = 0; i < sizeof callers / sizeof *callers; i++)
+        if (error == -callers[i])
+            return true;
+    return false;
+}
+
+void cm_ops_fail(fuse_req_t request, cm_node node, int error)
 {
     cm_mounted *mounted = mounted_of(request);
 
-    if (error != -ENOENT && error != -ESTALE && error != -ENOTDIR && error != -EISDIR && error != -EINVAL) {
+    if (!is_callers(error)) {
         char text[1200];
         snprintf(text, sizeof text, "node %016llx: %s: %s", (unsigned long long)node, strerror(-error),
                  cm_error_message());
@@ -53,7 +59,7 @@ static void reply_failure(fuse_req_t request, cm_node node, int error)
     fuse_reply_err(request, -error);
 }
 
-static void fill_stat(const cm_mounted *mounted, const cm_attributes *attributes, struct stat *st)
+void cm_ops_fill_stat(const cm_mounted *mounted, const cm_attributes *attributes, struct stat *st)
 {
     static const mode_t modes[] = {
         [CM_FILE_DIRECTORY] = S_IFDIR | 0555, [CM_FILE_REGULAR] = S_IFREG | 0444, [CM_FILE_LINK] = S_IFLNK | 0777};
@@ -67,7 +73,9 @@ static void fill_stat(const cm_mounted *mounted, const cm_attributes *attributes
         .st_size = (off_t)attributes->size,
         .st_blksize = READ_SIZE_HINT,
     };
-    if (!mounted->others && attributes->type != CM_FILE_LINK)
+    if (attributes->writable)
+        st->st_mode |= S_IWUSR;
+    if ((!mounted->others || attributes->writable) && attributes->type != CM_FILE_LINK)
         st->st_mode &= ~(mode_t)0077;
     /* Tools take a file without blocks for one without data. */
     st->st_blocks = (blkcnt_t)((attributes->stored + BLOCK - 1) / BLOCK);
@@ -91,7 +99,17 @@ static void fill_entry(const cm_mounted *mounted, cm_node node, bool moves, cons
         .entry_timeout = moves ? FOR_MOMENT : FOR_EVER,
         .attr_timeout = attributes->moves ? FOR_MOMENT : FOR_EVER,
     };
-    fill_stat(mounted, attributes, &entry->attr);
+    cm_ops_fill_stat(mounted, attributes, &entry->attr);
+}
+
+int cm_ops_entry(cm_mounted *mounted, cm_node node, bool moves, struct fuse_entry_param *entry)
+{
+    cm_attributes attributes;
+    int result = cm_view_attributes(mounted->view, node, &attributes);
+
+    if (result == 0)
+        fill_entry(mounted, node, moves, &attributes, entry);
+    return result;
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------- */
@@ -120,7 +138,6 @@ static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
     cm_mounted *mounted = mounted_of(request);
     struct fuse_entry_param entry;
-    cm_attributes attributes;
     cm_node node = 0;
     bool moves = false;
 
@@ -132,12 +149,11 @@ static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
         return;
     }
     if (result == 0)
-        result = cm_view_attributes(mounted->view, node, &attributes);
+        result = cm_ops_entry(mounted, node, moves, &entry);
     if (result < 0) {
-        reply_failure(request, result == -ENOENT ? parent : node, result);
+        cm_ops_fail(request, result == -ENOENT ? parent : node, result);
         return;
     }
-    fill_entry(mounted, node, moves, &attributes, &entry);
     fuse_reply_entry(request, &entry);
 }
 
@@ -158,18 +174,23 @@ static void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget
 
 static void op_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
+    (void)file;
+    note_first_request(mounted_of(request));
+    cm_ops_attributes(request, node);
+}
+
+void cm_ops_attributes(fuse_req_t request, fuse_ino_t node)
+{
     cm_mounted *mounted = mounted_of(request);
     cm_attributes attributes;
     struct stat st;
 
-    (void)file;
-    note_first_request(mounted);
     int result = cm_view_attributes(mounted->view, node, &attributes);
     if (result < 0) {
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
         return;
     }
-    fill_stat(mounted, &attributes, &st);
+    cm_ops_fill_stat(mounted, &attributes, &st);
     fuse_reply_attr(request, &st, attributes.moves ? FOR_MOMENT : FOR_EVER);
 }
 
@@ -179,7 +200,7 @@ static void op_readlink(fuse_req_t request, fuse_ino_t node)
     int result = cm_view_target(mounted_of(request)->view, node, target);
 
     if (result < 0)
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
     else
         fuse_reply_readlink(request, target);
 }
@@ -195,25 +216,14 @@ static void op_statfs(fuse_req_t request, fuse_ino_t node)
         return;
     }
     disk.f_namemax = CM_FILE_NAME_MAX;
-    disk.f_flag |= ST_RDONLY;
+    if (cm_view_work(mounted_of(request)->view) == NULL)
+        disk.f_flag |= ST_RDONLY;
     fuse_reply_statfs(request, &disk);
 }
 
 /* ---- open files and directories ------------------------------------------------------------------------------------ */
 
-struct cm_handle {
-    cm_handle *next, **at; /* in the list: what points to it */
-    cm_content *content;   /* of a file */
-    cm_listing *listing;   /* of a directory; the kernel serialises what it asks of one */
-    bool used;             /* a rewind shows what is there then */
-};
-
-static cm_handle *handle_of(const struct fuse_file_info *file)
-{
-    return (cm_handle *)(uintptr_t)file->fh;
-}
-
-static void close_handle(cm_mounted *mounted, cm_handle *handle)
+void cm_ops_close(cm_mounted *mounted, cm_handle *handle)
 {
     pthread_mutex_lock(&mounted->lock);
     *handle->at = handle->next;
@@ -221,21 +231,20 @@ static void close_handle(cm_mounted *mounted, cm_handle *handle)
         handle->next->at = handle->at;
     pthread_mutex_unlock(&mounted->lock);
     cm_content_close(handle->content);
+    cm_work_close(handle->work);
     cm_listing_close(handle->listing);
     free(handle);
 }
 
-/* Takes over what `what` holds and replies that it is open. */
-static void reply_handle(fuse_req_t request, struct fuse_file_info *file, cm_handle what)
+cm_handle *cm_ops_handle(cm_mounted *mounted, cm_handle what)
 {
-    cm_mounted *mounted = mounted_of(request);
     cm_handle *handle = malloc(sizeof *handle);
 
     if (handle == NULL) {
         cm_content_close(what.content);
+        cm_work_close(what.work);
         cm_listing_close(what.listing);
-        fuse_reply_err(request, ENOMEM);
-        return;
+        return NULL;
     }
     *handle = what;
     pthread_mutex_lock(&mounted->lock);
@@ -245,22 +254,35 @@ static void reply_handle(fuse_req_t request, struct fuse_file_info *file, cm_han
         handle->next->at = &handle->next;
     mounted->handles = handle;
     pthread_mutex_unlock(&mounted->lock);
+    return handle;
+}
+
+/* Takes over what `what` holds and replies that it is open. */
+static void reply_handle(fuse_req_t request, struct fuse_file_info *file, cm_handle what)
+{
+    cm_mounted *mounted = mounted_of(request);
+    cm_handle *handle = cm_ops_handle(mounted, what);
+
+    if (handle == NULL) {
+        fuse_reply_err(request, ENOMEM);
+        return;
+    }
     file->fh = (uintptr_t)handle;
     if (fuse_reply_open(request, file) != 0) /* interrupted: there will be no release */
-        close_handle(mounted, handle);
+        cm_ops_close(mounted, handle);
 }
 
 static void op_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
     (void)node;
-    close_handle(mounted_of(request), handle_of(file));
+    cm_ops_close(mounted_of(request), handle_of(file));
     fuse_reply_err(request, 0);
 }
 
 void cm_ops_close_all(cm_mounted *mounted)
 {
     while (mounted->handles != NULL)
-        close_handle(mounted, mounted->handles);
+        cm_ops_close(mounted, mounted->handles);
 }
 
 /* ---- directories ------------------------------------------------------------------------------------------------- */
@@ -273,7 +295,7 @@ static void op_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
     note_first_request(mounted);
     int result = cm_listing_open(mounted->view, node, &listing);
     if (result < 0) {
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
         return;
     }
     file->keep_cache = file->cache_readdir = !cm_view_moves(node);
@@ -322,7 +344,7 @@ static void read_directory(fuse_req_t request, fuse_ino_t node, size_t size, off
     if (reply == NULL)
         result = -ENOMEM;
     if (result < 0) {
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
         return;
     }
     for (;; offset++) {
@@ -351,17 +373,35 @@ static void op_readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
+/* What is cached of a file that can change is looked at again with each open. */
+static void open_work(fuse_req_t request, fuse_ino_t node, bool writing, struct fuse_file_info *file)
+{
+    cm_work *work = cm_view_work(mounted_of(request)->view);
+    cm_work_handle *handle = NULL;
+    int result = work != NULL ? cm_work_open(work, node, writing ? CM_WORK_WRITE : 0, &handle) : -ESTALE;
+
+    if (result < 0)
+        cm_ops_fail(request, node, result);
+    else
+        reply_handle(request, file, (cm_handle){.work = handle});
+}
+
 static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
     cm_content *content = NULL;
+    bool writing = (file->flags & O_ACCMODE) != O_RDONLY;
 
-    if ((file->flags & O_ACCMODE) != O_RDONLY) {
+    if (cm_node_type(node) == CM_NODE_WORK) {
+        open_work(request, node, writing, file);
+        return;
+    }
+    if (writing) {
         fuse_reply_err(request, EROFS);
         return;
     }
     int result = cm_content_open(mounted_of(request)->view, node, &content);
     if (result < 0) {
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
         return;
     }
     file->direct_io = cm_view_moves(node);
@@ -389,10 +429,14 @@ static void op_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
 
     if (size > CM_READ_MAX)
         size = CM_READ_MAX;
-    int result =
-        buffer != NULL ? cm_content_read(handle_of(file)->content, (uint64_t)offset, buffer, size, &done) : -ENOMEM;
+    cm_handle *handle = handle_of(file);
+    int result = -ENOMEM;
+    if (buffer != NULL && handle->work != NULL)
+        result = cm_work_read(handle->work, (uint64_t)offset, buffer, size, &done);
+    else if (buffer != NULL)
+        result = cm_content_read(handle->content, (uint64_t)offset, buffer, size, &done);
     if (result < 0)
-        reply_failure(request, node, result);
+        cm_ops_fail(request, node, result);
     else
         fuse_reply_buf(request, buffer, done);
 }
@@ -403,7 +447,23 @@ const struct fuse_lowlevel_ops cm_ops = {
     .forget = op_forget,
     .forget_multi = op_forget_multi,
     .getattr = op_getattr,
+    .setattr = cm_op_setattr,
     .readlink = op_readlink,
+    .create = cm_op_create,
+    .mknod = cm_op_mknod,
+    .mkdir = cm_op_mkdir,
+    .symlink = cm_op_symlink,
+    .unlink = cm_op_unlink,
+    .rmdir = cm_op_rmdir,
+    .rename = cm_op_rename,
+    .link = cm_op_link,
+    .write = cm_op_write,
+    .copy_file_range = cm_op_copy,
+    .flush = cm_op_flush,
+    .fsync = cm_op_fsync,
+    .fsyncdir = cm_op_fsyncdir,
+    .getxattr = cm_op_getxattr,
+    .listxattr = cm_op_listxattr,
     .statfs = op_statfs,
     .opendir = op_opendir,
     .readdir = op_readdir,

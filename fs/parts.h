@@ -27,8 +27,22 @@ static inline void cm_cleanup_memory(void *memory)
 
 enum { CM_VIEW_SIZES = 4096, CM_VIEW_OBJECTS = 16384 };
 
+struct cm_work;
+
+/* When the checkpoints of a session were saved, by number from 1. Only grows; guarded by the view's moments_lock. */
+typedef struct cm_moments {
+    uint64_t session;
+    int64_t *times;
+    uint64_t count, room;
+} cm_moments;
+
 struct cm_view {
     cm_store *store;
+    struct cm_work *work; /* NULL: for reading only */
+    uint64_t only;        /* the session shown at the top; 0: all of them are shown */
+    pthread_mutex_t moments_lock;
+    cm_moments *moments; /* a session each */
+    size_t moments_count;
     cm_cache *cache;
     pthread_mutex_t lock; /* of what follows, held for moments */
     char **sessions;      /* names; the session in a node is an index into it plus one; only grows */
@@ -62,6 +76,19 @@ const char *cm_view_session_name(cm_view *view, uint64_t number);
 
 /* What the session of a node is now. -ENOENT */
 int cm_view_session(cm_view *view, cm_node node, cm_session_info *info);
+
+/*
+ * by-time/: the name of a checkpoint there is the time it was saved at, to the millisecond, and its number where an earlier one
+ * has the same time.
+ */
+enum { CM_MOMENT_NAME = 64 };
+/* The times of all checkpoints of the session as of now are known from here on; *count: how many. */
+int cm_moments_know(cm_view *view, cm_node node, uint64_t *count);
+/* Of a known one. */
+int cm_moment_name(cm_view *view, cm_node node, uint64_t number, char name[CM_MOMENT_NAME]);
+int cm_moment_time(cm_view *view, cm_node node, uint64_t number, int64_t *time);
+/* -ENOENT */
+int cm_moment_find(cm_view *view, cm_node node, const char *name, uint64_t *number);
 
 /* Sizes once made are remembered, a few thousand of them. */
 bool cm_view_known_size(cm_view *view, cm_node node, uint64_t *size);

@@ -25,6 +25,7 @@ int cm_view_new(cm_store *store, size_t cache, cm_view **result)
     pthread_mutex_init(&view->lock, NULL);
     pthread_mutex_init(&view->refresh_lock, NULL);
     pthread_mutex_init(&view->statistics_lock, NULL);
+    pthread_mutex_init(&view->moments_lock, NULL);
     view->refreshed = cm_monotonic_ns();
     view->store = cm_store_ref(store);
     *result = view;
@@ -40,11 +41,24 @@ void cm_view_free(cm_view *view)
     for (size_t i = 0; i < view->session_count; i++)
         free(view->sessions[i]);
     free(view->sessions);
+    for (size_t i = 0; i < view->moments_count; i++)
+        free(view->moments[i].times);
+    free(view->moments);
+    pthread_mutex_destroy(&view->moments_lock);
     pthread_mutex_destroy(&view->statistics_lock);
     pthread_mutex_destroy(&view->refresh_lock);
     pthread_mutex_destroy(&view->lock);
     cm_store_unref(view->store);
     free(view);
+}
+
+int cm_view_show_session(cm_view *view, const char *session)
+{
+    cm_session_info info = {0};
+    int result = cm_session_get(view->store, session, &info);
+
+    cm_session_info_clear(&info);
+    return result < 0 ? result : cm_view_session_number(view, session, &view->only);
 }
 
 cm_store *cm_view_store(cm_view *view)

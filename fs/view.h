@@ -23,11 +23,15 @@ size_t cm_view_cache_bytes(cm_view *view);
 /* Called, on any thread, with what no caller is told: catching up with the writer failed and the old state is shown. */
 void cm_view_on_trouble(cm_view *view, void (*trouble)(void *arg, const char *message), void *arg);
 
+/* Shows one session, which must exist, at the top. Before anybody asks the view. */
+int cm_view_show_session(cm_view *view, const char *session);
+
 enum cm_file_type { CM_FILE_DIRECTORY = 1, CM_FILE_REGULAR, CM_FILE_LINK };
 
 typedef struct cm_attributes {
     enum cm_file_type type;
     bool moves;     /* they may change; otherwise they hold for ever */
+    bool writable;  /* by the owner: work/ and what is in it */
     uint64_t inode; /* for people and programs; see node.h */
     uint64_t size;
     uint64_t stored; /* bytes on disk */
@@ -50,6 +54,12 @@ bool cm_view_moves(cm_node node);
 enum { CM_TARGET_MAX = 1024 };
 /* -EINVAL: not a link. */
 int cm_view_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX]);
+
+/*
+ * An extended attribute, user.chipmink.<name> of pickles and files of work/: at most `room` bytes are written, the length of
+ * the whole is returned. -ENODATA: no such attribute.
+ */
+int cm_view_fact(cm_view *view, cm_node node, const char *name, char *value, size_t room);
 
 /* A directory's entries as they were when it was opened, without . and .. */
 typedef struct cm_listing cm_listing;

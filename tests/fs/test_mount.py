@@ -76,7 +76,7 @@ def blocks(*paths: Path) -> int:
 def test_tree(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
     session = mounted.session()
     assert names(mounted.point) == {"sessions", "pods", "stats.json"}
-    assert names(session) == {"head", "branches", "tags", "log"}
+    assert names(session) == {"head", "branches", "tags", "log", "by-time", "work"}
     assert names(session / "log") == {
         f"{n:06}{suffix}" for n in (1, 2, 3) for suffix in ("", ".pkl")
     }
