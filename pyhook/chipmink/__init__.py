@@ -13,6 +13,7 @@ Saving never runs stored code; loading unpickles, and so runs what is stored: lo
 from ._checkpoint import Checkpoint, Diff, Stats, Variable
 from ._core import __version__
 from ._errors import (
+    Arrived,
     Busy,
     Corrupt,
     Error,
@@ -28,6 +29,7 @@ from ._files import load
 from ._store import Session, Store, Verification, open
 
 __all__ = [
+    "Arrived",
     "Busy",
     "Checkpoint",
     "Corrupt",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -138,10 +138,18 @@ class Checkpoint:
     unsaved : Mapping[str, str]
         What could not be saved: name to reason.
     stats : Stats
+    arrived : tuple[str, ...]
+        Variables that others had put into the session meanwhile, and which this save took over;
+        only known right after `Session.save`. See `Session.pull`.
+    conflicts : Mapping[str, str]
+        Variables that both this save and others changed, each with the branch on which theirs is.
     """
 
-    def __init__(self, core: _core.Checkpoint) -> None:
-        self._path = core.store
+    arrived: tuple[str, ...] = ()
+    conflicts: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, core: _core.Checkpoint, reopen: Callable[[], _core.Store]) -> None:
+        self._reopen = reopen
         self._open_core: _core.Checkpoint | None = core
         self.session = core.session
         self.number = core.number
@@ -160,7 +168,7 @@ class Checkpoint:
     def _core(self) -> _core.Checkpoint:
         core = self._open_core
         if core is None:
-            core = self._open_core = _core.Store.open(self._path).checkpoint_id(self.id)
+            core = self._open_core = self._reopen().checkpoint_id(self.id)
         return core
 
     def _release(self) -> None:

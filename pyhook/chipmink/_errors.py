@@ -35,6 +35,10 @@ class FormatError(StoreError):
     """The store was made by a newer version of Chipmink."""
 
 
+class Arrived(UserWarning):
+    """Other processes have changed a session that this one saves to."""
+
+
 class NotFound(Error, KeyError):
     """No such session, checkpoint, branch, tag or variable."""
 

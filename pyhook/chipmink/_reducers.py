@@ -155,15 +155,12 @@ class Reducers:
                 if name in func.__globals__
             }
             known = self._globals[id(func.__globals__)] = (func.__globals__, base)
-        closure = None
-        if func.__closure__ is not None:
-            # empty at first: what is in them may refer to the function
-            closure = tuple(_cp._make_empty_cell() for _ in func.__code__.co_freevars)
         state, slotstate = _cp._function_getstate(func)
         slotstate["_cloudpickle_submodules"].sort(key=lambda module: module.__name__)
+        slotstate["__closure__"] = None  # the walker makes the cells empty and fills them itself
         return (
             _cp._make_function,
-            (func.__code__, known[1], None, None, closure),
+            (func.__code__, known[1], None, None, func.__closure__),
             (state, slotstate),
             None,
             None,

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import operator
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from . import _core, _namespace, _summary
 from ._checkpoint import Checkpoint, Diff
-from ._errors import Error, NotFound, StoreError, StoreNotFound
+from ._command import embedded_by_default, find_command
+from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
 
 
 class Verification(NamedTuple):
@@ -35,21 +40,32 @@ class Verification(NamedTuple):
     damage: tuple[str, ...]
 
 
+def _open_handle(path: str, embedded: bool, write: bool = False) -> _core.Store:
+    if embedded:
+        return _core.Store.open(path, write=write, create=write)
+    # The server writes: nothing is gained by a handle for reading only.
+    return _core.Store.open(path, write=True, create=write, command=find_command())
+
+
 class Store:
     """A store: one directory that holds sessions and their checkpoints. Made by `open`.
 
-    It is opened for reading, beside a process that may be writing to it, and becomes the one writer
-    at the first save, branch, tag or checkout; until `close`. Safe to use from several threads. A
-    process made by `os.fork` must open its own.
+    Any number of processes use a store at once: a server, started when it is needed, writes for all
+    of them. An embedded store has no server: it is opened for reading, and becomes the one writer
+    at the first save, branch, tag or checkout; until `close`.
+
+    Safe to use from several threads. A process made by `os.fork` must open its own.
 
     Attributes
     ----------
     path : str
         Absolute path of its directory.
+    embedded : bool
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, embedded: bool) -> None:
         self.path = path
+        self.embedded = embedded
         self._handle: _core.Store | None = None
         self._closed = False
         self._process = os.getpid()
@@ -57,8 +73,10 @@ class Store:
         self._saving = threading.Lock()
         self._saver: int | None = None
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
+        # What the namespace of each session was when it last agreed with the store.
+        self._bases: dict[str, dict[str, str]] = {}
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
-            self._handle = _core.Store.open(path)
+            self._handle = _open_handle(path, embedded)
 
     # ---- handles
 
@@ -76,7 +94,7 @@ class Store:
         self._check()
         with self._opening:
             if self._handle is None:
-                self._handle = _core.Store.open(self.path)
+                self._handle = _open_handle(self.path, self.embedded)
             handle = self._handle
         handle.refresh()
         return handle
@@ -86,7 +104,7 @@ class Store:
         self._check()
         with self._opening:
             if self._handle is None or not self._handle.writable:
-                writer = _core.Store.open(self.path, write=True, create=True)
+                writer = _open_handle(self.path, self.embedded, write=True)
                 if self._handle is not None:
                     self._handle.close()
                 self._handle = writer
@@ -109,7 +127,7 @@ class Store:
                 self._saver = None
 
     def _checkpoint(self, core: _core.Checkpoint) -> Checkpoint:
-        checkpoint = Checkpoint(core)
+        checkpoint = Checkpoint(core, functools.partial(_open_handle, self.path, self.embedded))
         self._checkpoints.add(checkpoint)
         return checkpoint
 
@@ -168,10 +186,18 @@ class Store:
             state = "not made yet"
         else:
             state = "writing" if handle.writable else "reading"
+        if not self.embedded and handle is not None:
+            state = "served"
         return f"<Store {self.path!r}, {state}>"
 
 
 Revision = int | str | Checkpoint | None
+
+_SAVE_ATTEMPTS = 5
+
+
+def _contents(checkpoint: Checkpoint) -> dict[str, str]:
+    return {name: variable.content for name, variable in checkpoint.variables.items()}
 
 
 def _number(at: object) -> int:
@@ -313,13 +339,16 @@ class Session:
         Returns
         -------
         Checkpoint
+            If other processes have changed the session since this one last saved to or pulled from
+            it, what only they changed is in it too (`arrived`); of what both changed it has this
+            one's value, and theirs is on a branch (`conflicts`). A warning says so.
 
         Raises
         ------
         NotFound
             One of `names` is not in the namespace.
         Busy
-            Another process writes to this store.
+            The store is embedded, and another process has it open for writing.
         StoreError
             It could not be written (disk full, permissions). What was saved before still stands.
         """
@@ -327,10 +356,95 @@ class Session:
         message, code = _text("message", message), _text("code", code)
         self.store._check()
         with self.store._alone():
-            core = _core.save(
-                self.store._writer(), self.name, items, message, code, _summary.describe
+            core, arrivals, branch = self._save(items, message, code)
+            checkpoint = self.store._checkpoint(core)
+            self._settle(checkpoint, [name for name, _ in items], arrivals, branch)
+        return checkpoint
+
+    def _save(
+        self, items: list[tuple[str, Any]], message: str | None, code: str | None
+    ) -> tuple[_core.Checkpoint, list[tuple[str, str]], str | None]:
+        """Save; again, if the server ended meanwhile: what is there is not written twice."""
+        for left in reversed(range(_SAVE_ATTEMPTS)):
+            try:
+                return _core.save(
+                    self.store._writer(),
+                    self.name,
+                    items,
+                    message,
+                    code,
+                    _summary.describe,
+                    self.store._bases.get(self.name),
+                )
+            except StoreError as error:
+                if error.errno != errno.ECONNRESET or left == 0:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _settle(
+        self,
+        checkpoint: Checkpoint,
+        names: list[str],
+        arrivals: list[tuple[str, str]],
+        branch: str | None,
+    ) -> None:
+        """Note what the namespace now is, and tell what others did to the session."""
+        old = self.store._bases.get(self.name, {})
+        by_others = {name: what for what, name in arrivals}
+        base = {}
+        for name in names:
+            if by_others.get(name, "C") != "C":  # the namespace still has what it had before
+                if name in old:
+                    base[name] = old[name]
+            elif name in checkpoint.variables:
+                base[name] = checkpoint.variables[name].content
+        self.store._bases[self.name] = base
+        checkpoint.arrived = tuple(n for n, what in by_others.items() if what == "A")
+        checkpoint.conflicts = MappingProxyType(
+            {n: branch or "" for n, what in by_others.items() if what == "C"}
+        )
+        if checkpoint.arrived:
+            warnings.warn(
+                f"session {self.name!r}: {', '.join(checkpoint.arrived)} came from elsewhere; "
+                "pull(namespace) brings it in",
+                Arrived,
+                stacklevel=3,
             )
-        return self.store._checkpoint(core)
+        if checkpoint.conflicts:
+            warnings.warn(
+                f"session {self.name!r}: {', '.join(checkpoint.conflicts)} was changed elsewhere "
+                f"too; their value is on the branch {branch!r}",
+                Arrived,
+                stacklevel=3,
+            )
+
+    def pull(self, namespace: MutableMapping[str, Any]) -> list[str]:
+        """Bring what others have put into the session into a namespace.
+
+        Variables that were added or changed by others since this process last saved, checked out or
+        pulled are set in it, and those that they removed are removed, whatever their value there.
+
+        Parameters
+        ----------
+        namespace : MutableMapping
+            For example ``globals()``.
+
+        Returns
+        -------
+        list[str]
+            The names concerned.
+        """
+        head = self._find(None)
+        base = self.store._bases.get(self.name, {})
+        contents = {name: variable.content for name, variable in head.variables.items()}
+        changed = [name for name, content in contents.items() if base.get(name) != content]
+        removed = [name for name in base if name not in contents]
+        if changed:
+            namespace.update(head.load(changed))
+        for name in removed:
+            namespace.pop(name, None)
+        self.store._bases[self.name] = contents
+        return changed + removed
 
     def branch(self, name: str, at: Revision = None) -> Checkpoint:
         """Make or move a branch. To go on working on it, `checkout` it."""
@@ -375,7 +489,11 @@ class Session:
             Variables cannot be unpickled, for example because a module is missing; `failed` and
             `loaded` as above. To find out which, each one was unpickled by itself once.
         """
-        return self._find(at).load(names)
+        found = self._find(at)
+        loaded = found.load(names)
+        if at is None and names is None:
+            self.store._bases.setdefault(self.name, _contents(found))
+        return loaded
 
     def checkout(self, at: Revision, into: MutableMapping[str, Any] | None = None) -> Checkpoint:
         """Go back (or over) to a checkpoint: the next save descends from it.
@@ -402,6 +520,7 @@ class Session:
         branch = at if isinstance(at, str) and self.branches.get(at) == target.number else None
         with self.store._alone():
             self.store._writer().set_head(self.name, branch, target.number)
+            self.store._bases.pop(self.name, None)  # the next save is whatever it is given
         if into is not None and loaded is not None:
             for name in head.variables if head else ():
                 if name not in loaded:
@@ -409,6 +528,7 @@ class Session:
             for name, value in loaded.items():
                 if name not in into or not _summary.same_atom(into[name], value):
                     into[name] = value
+            self.store._bases[self.name] = _contents(target)
         return target
 
     def __repr__(self) -> str:
@@ -416,7 +536,7 @@ class Session:
         return f"<Session {self.name!r} of {self.store.path!r}>"
 
 
-def open(path: str | os.PathLike[str] | None = None) -> Store:
+def open(path: str | os.PathLike[str] | None = None, *, embedded: bool | None = None) -> Store:
     """Open a store.
 
     Parameters
@@ -424,6 +544,9 @@ def open(path: str | os.PathLike[str] | None = None) -> Store:
     path : path-like, optional
         Its directory; ``$CHIPMINK_STORE`` or ``~/.chipmink`` if None. If there is none, the first
         save makes it, for the user alone (mode 0700).
+    embedded : bool, optional
+        Without a server: for one process alone, in a container or a test. The default is what
+        ``$CHIPMINK_EMBEDDED`` says, or False.
 
     Returns
     -------
@@ -434,11 +557,13 @@ def open(path: str | os.PathLike[str] | None = None) -> Store:
     ------
     FormatError
         It was made by a newer version.
+    Busy
+        A process has it open for writing, embedded.
     StoreError
         It cannot be read, or the directory holds something else.
     """
     text = _core.default_path() if path is None else os.path.abspath(os.fsdecode(path))
-    return Store(text)
+    return Store(text, embedded_by_default() if embedded is None else embedded)
 
 
 __all__ = ["Revision", "Session", "Store", "Verification", "open"]

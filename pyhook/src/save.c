@@ -119,19 +119,75 @@ static int commit(const cm_module *module, cm_save *save, const char *message, c
     return wait_for_commit(module, save);
 }
 
+/* ---- merging ----------------------------------------------------------------------------------------------------- */
+
+/* {name: content id in hex} as the base of the save. Non-zero: an exception is set. */
+static int set_base(const cm_module *module, cm_save *save, PyObject *base)
+{
+    size_t count = (size_t)PyDict_GET_SIZE(base), i = 0;
+    const char **names = PyMem_Calloc(count + 1, sizeof *names);
+    cm_id *contents = PyMem_Calloc(count + 1, sizeof *contents);
+    PyObject *name, *content;
+    Py_ssize_t position = 0;
+    int result = 0;
+    if (!names || !contents) {
+        PyErr_NoMemory();
+        result = -ENOMEM;
+    }
+    while (!result && PyDict_Next(base, &position, &name, &content)) {
+        const char *hex = PyUnicode_AsUTF8(content);
+        names[i] = PyUnicode_AsUTF8(name); /* lives as long as the dict */
+        result = names[i] && hex ? cm_id_parse(hex, &contents[i]) : -EINVAL;
+        i++;
+    }
+    if (!result)
+        result = cm_save_set_base(save, names, contents, count);
+    if (result && !PyErr_Occurred())
+        cm_raise(module, result);
+    PyMem_Free(names);
+    PyMem_Free(contents);
+    return result;
+}
+
+static int list_arrival(void *arg, enum cm_arrival what, const char *name)
+{
+    PyObject *item = Py_BuildValue("(CN)", what, cm_text(name));
+    int result = item ? PyList_Append(arg, item) : -1;
+    Py_XDECREF(item);
+    return result;
+}
+
+/* (checkpoint, [(what, name)], branch or None) of a save that has succeeded. */
+static PyObject *outcome(cm_module *module, cm_save *save)
+{
+    const char *branch = NULL;
+    PyObject *arrivals = PyList_New(0);
+    PyObject *checkpoint = arrivals ? cm_checkpoint_wrap(module, cm_save_checkpoint(save)) : NULL;
+    PyObject *made = NULL;
+    if (checkpoint && cm_save_arrivals(save, list_arrival, arrivals, &branch) == 0)
+        made = Py_BuildValue("(OOz)", checkpoint, arrivals, branch);
+    Py_XDECREF(checkpoint);
+    Py_XDECREF(arrivals);
+    return made;
+}
+
 const char cm_py_save_doc[] =
-    PyDoc_STR("save(store, session, items, message, code, describe)\n--\n\n"
-              "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary).");
+    PyDoc_STR("save(store, session, items, message, code, describe, base=None)\n--\n\n"
+              "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). "
+              "With `base`, "
+              "{name: content id}, merges with what others saved. Gives (checkpoint, [(what, name)], branch).");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store", "session", "items", "message", "code", "describe", NULL};
+    static const char *const keywords[] = {"store", "session", "items", "message", "code", "describe", "base", NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store_object, *items, *describe;
+    PyObject *store_object, *items, *describe, *base = Py_None;
     const char *session, *message, *code;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzO", (char **)keywords, module->store, &store_object,
-                                     &session, &PyList_Type, &items, &message, &code, &describe))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzO|O", (char **)keywords, module->store, &store_object,
+                                     &session, &PyList_Type, &items, &message, &code, &describe, &base))
         return NULL;
+    if (base != Py_None && !PyDict_Check(base))
+        return PyErr_Format(PyExc_TypeError, "base is a dict or None");
     cm_store *store = cm_store_unwrap(store_object);
     if (!store)
         return NULL;
@@ -147,9 +203,10 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     cm_walk *walk = cm_walk_new(save);
     if (!walk && !PyErr_Occurred())
         PyErr_NoMemory();
-    cm_checkpoint *checkpoint = NULL;
-    if (walk && save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
-        checkpoint = cm_save_checkpoint(save);
+    PyObject *made = NULL;
+    if (walk && (base == Py_None || set_base(module, save, base) == 0) &&
+        save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
+        made = outcome(module, save);
 
     /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
     Py_BEGIN_ALLOW_THREADS
@@ -159,5 +216,5 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     PyErr_Fetch(&type, &value, &traceback); /* what the walk lets go of may run finalizers */
     cm_walk_free(walk);
     PyErr_Restore(type, value, traceback);
-    return checkpoint ? cm_checkpoint_wrap(module, checkpoint) : NULL;
+    return made;
 }

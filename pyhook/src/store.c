@@ -62,19 +62,21 @@ static PyObject *store_opened(PyTypeObject *type, cm_store *store, int result)
 
 static PyObject *store_open(PyObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const names[] = {"path", "write", "create", NULL};
-    PyObject *path;
+    static const char *const names[] = {"path", "write", "create", "command", NULL};
+    PyObject *path, *command = NULL;
     int write = 0, create = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|pp", (char **)names, PyUnicode_FSConverter, &path, &write,
-                                     &create))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|ppO&", (char **)names, PyUnicode_FSConverter, &path, &write,
+                                     &create, PyUnicode_FSConverter, &command))
         return NULL;
     unsigned flags = (write ? CM_OPEN_WRITE : CM_OPEN_READ) | (create ? CM_OPEN_CREATE : 0);
     cm_store *store = NULL;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = cm_store_open(PyBytes_AS_STRING(path), flags, &store);
+    result = command ? cm_store_connect(PyBytes_AS_STRING(path), flags, PyBytes_AS_STRING(command), &store)
+                     : cm_store_open(PyBytes_AS_STRING(path), flags, &store);
     Py_END_ALLOW_THREADS
     Py_DECREF(path);
+    Py_XDECREF(command);
     return store_opened((PyTypeObject *)type, store, result);
 }
 

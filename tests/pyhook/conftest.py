@@ -17,8 +17,9 @@ from api_support import Command, find_command
 
 @pytest.fixture(autouse=True)
 def _no_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests never touch the user's own store."""
+    """Tests never touch the user's own store, and start servers only where they are the subject."""
     monkeypatch.setenv("CHIPMINK_STORE", str(tmp_path / "default-store"))
+    monkeypatch.setenv("CHIPMINK_EMBEDDED", "1")
 
 
 @pytest.fixture

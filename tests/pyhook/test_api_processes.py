@@ -245,7 +245,9 @@ def test_kill_at_any_moment(path: Path, python: Start) -> None:
             time.sleep(chance.uniform(0, 1.5 * duration))
         finally:
             saver.kill()
-            out, _ = saver.communicate()
+            assert saver.stdout is not None
+            out = saver.stdout.read()  # not communicate(): that passes over what was read ahead
+            saver.wait()
         numbers += map(int, out.split())
         assert numbers == list(range(acknowledged + 1, acknowledged + 1 + len(numbers)))
         acknowledged += len(numbers)

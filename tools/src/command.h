@@ -34,6 +34,7 @@ int cm_command_verify(int argc, char **argv);
 typedef struct cm_options {
     const char *store; /* NULL: the default */
     bool json;
+    bool embedded; /* without the store's server */
 } cm_options;
 
 /* What every command takes: the options --store and --json, and `min` to `max` words. First member of a command's own. */
@@ -44,7 +45,7 @@ typedef struct cm_arguments {
     const char **values; /* borrowed from argv */
 } cm_arguments;
 
-/* The children of every command's argp: --store and --json. */
+/* The children of every command's argp: --store, --json and --embedded. */
 extern const struct argp_child cm_options_children[];
 /* The parser of commands without options of their own, and where those with some pass on what they do not know. */
 error_t cm_parse_argument(int key, char *argument, struct argp_state *state);
