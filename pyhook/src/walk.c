@@ -29,6 +29,8 @@ static bool prepare(cm_walk *walk)
         !import_from(&walk->newobj, "copyreg", "__newobj__") ||
         !import_from(&walk->newobj_ex, "copyreg", "__newobj_ex__") ||
         !import_from(&walk->slotnames, "copyreg", "_slotnames") ||
+        !import_from(&walk->make_cell, "cloudpickle.cloudpickle", "_make_empty_cell") ||
+        !import_from(&walk->set_attribute, "builtins", "setattr") ||
         !import_from(&reducers, "chipmink._reducers", "Reducers"))
         return false;
     walk->reducers = PyObject_CallNoArgs(reducers);
@@ -37,10 +39,11 @@ static bool prepare(cm_walk *walk)
     walk->kept = PyList_New(0);
     return walk->reducers && walk->protocol && walk->kept && intern(&walk->str_reduce_ex, "__reduce_ex__") &&
            intern(&walk->str_reduce, "__reduce__") && intern(&walk->str_getstate, "__getstate__") &&
-           intern(&walk->str_name, "__name__") && intern(&walk->str_class, "__class__") &&
-           intern(&walk->str_locate, "locate") && intern(&walk->str_value, "value") &&
-           intern(&walk->str_dispatch, "dispatch") && intern(&walk->str_nature, "nature") &&
-           intern(&walk->str_take_apart, "take_apart") && intern(&walk->str_sort_key, "sort_key");
+           intern(&walk->str_name, "__name__") && intern(&walk->str_contents, "cell_contents") &&
+           intern(&walk->str_class, "__class__") && intern(&walk->str_locate, "locate") &&
+           intern(&walk->str_value, "value") && intern(&walk->str_dispatch, "dispatch") &&
+           intern(&walk->str_nature, "nature") && intern(&walk->str_take_apart, "take_apart") &&
+           intern(&walk->str_sort_key, "sort_key");
 }
 
 cm_walk *cm_walk_new(cm_save *save)
@@ -93,10 +96,11 @@ void cm_walk_free(cm_walk *walk)
     free(walk->frames);
     Py_XDECREF(walk->kept);
     PyObject *const objects[] = {
-        walk->pickling_error, walk->store_error,    walk->reducers,     walk->newobj,    walk->newobj_ex,
-        walk->slotnames,      walk->protocol,       walk->str_name,     walk->str_class, walk->str_reduce_ex,
-        walk->str_reduce,     walk->str_getstate,   walk->str_locate,   walk->str_value, walk->str_dispatch,
-        walk->str_nature,     walk->str_take_apart, walk->str_sort_key,
+        walk->pickling_error, walk->store_error,   walk->reducers,     walk->newobj,     walk->newobj_ex,
+        walk->slotnames,      walk->protocol,      walk->str_name,     walk->str_class,  walk->str_reduce_ex,
+        walk->str_reduce,     walk->str_getstate,  walk->str_locate,   walk->str_value,  walk->str_dispatch,
+        walk->make_cell,      walk->set_attribute, walk->str_contents, walk->str_nature, walk->str_take_apart,
+        walk->str_sort_key,
     };
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         Py_XDECREF(objects[i]);

@@ -234,6 +234,7 @@ typedef struct cm_frame {
         struct {                       /* CM_FRAME_REDUCE */
             PyObject *value;           /* owned: what __reduce_ex__ returned */
             PyObject *pending;         /* owned: a value whose key is being saved */
+            PyObject *cells;           /* owned: list of cells of a function that were made empty, or NULL */
             const cm_global *repeated; /* the value this is in the pod, or NULL: it goes into the memo */
             int call;                  /* enum cm_call, walk_reduce.c */
         } reduce;
@@ -275,6 +276,9 @@ struct cm_walk {
     PyObject *reducers;           /* chipmink._reducers.Reducers */
     PyObject *newobj, *newobj_ex; /* copyreg.__newobj__ and its kin */
     PyObject *slotnames;          /* copyreg._slotnames */
+    PyObject *make_cell;          /* cloudpickle's function that makes an empty cell */
+    PyObject *set_attribute;      /* setattr */
+    PyObject *str_contents;       /* "cell_contents" */
     PyObject *protocol;           /* 5 */
     PyObject *str_reduce_ex, *str_reduce, *str_getstate, *str_name, *str_class;
     PyObject *str_locate, *str_value, *str_dispatch, *str_nature, *str_take_apart, *str_sort_key; /* of Reducers */

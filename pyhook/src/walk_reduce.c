@@ -21,6 +21,8 @@ enum stage {
     STAGE_SETTER_STATE,
     STAGE_SETTER_CALL,
     STAGE_BUILD,
+    STAGE_CELL,
+    STAGE_FILL_CELL,
     STAGE_END,
 };
 
@@ -222,7 +224,7 @@ static int begin_reduced(cm_walk *walk, PyObject *object, PyObject *value, const
         return -1;
     }
     frame->reduce.value = value;
-    frame->reduce.pending = NULL;
+    frame->reduce.pending = frame->reduce.cells = NULL;
     frame->reduce.repeated = repeated;
     frame->reduce.call = call;
     frame->stage = STAGE_CALLABLE;
@@ -448,6 +450,34 @@ static int walk_repeated(cm_walk *walk, PyObject *object, const cm_type *info)
     return begin_reduced(walk, value->object, reduced, value, false);
 }
 
+/* Emits what needs no frames: a global, an object that was saved. */
+static int emit_whole(cm_walk *walk, PyObject *object)
+{
+    int result = cm_walk_value(walk, object);
+    return result > 0 ? refuse(walk, "setattr or cloudpickle was replaced by something that has no name") : result;
+}
+
+/*
+ * A cell in the closure of a function that is being made is made empty, so that a function in its own closure comes to no
+ * harm, and filled when the function is there. Functions that share the cell go on sharing it. 2: the cell is elsewhere.
+ */
+static int walk_cell(cm_walk *walk, PyObject *cell)
+{
+    size_t count = walk->frame_count;
+    if (count < 3 || walk->frames[count - 1].kind != CM_FRAME_TUPLE || walk->frames[count - 2].kind != CM_FRAME_TUPLE)
+        return 2;
+    cm_frame *frame = &walk->frames[count - 3];
+    if (frame->kind != CM_FRAME_REDUCE || frame->stage != STAGE_CALL || !PyFunction_Check(frame->object))
+        return 2;
+    if (!frame->reduce.cells && !(frame->reduce.cells = PyList_New(0)))
+        return -1;
+    if (PyList_Append(frame->reduce.cells, cell) < 0 || emit_whole(walk, walk->make_cell) < 0)
+        return -1;
+    cm_emit(walk, CM_OP_EMPTY_TUPLE);
+    cm_emit(walk, CM_OP_REDUCE);
+    return cm_walk_memoize(walk, cell);
+}
+
 int cm_walk_reduce(cm_walk *walk, PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
@@ -461,6 +491,8 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
     result = info->kind == CM_TYPE_PLAIN ? walk_plain(walk, object, info) : 2;
     if (info->kind == CM_TYPE_VALUE)
         result = walk_repeated(walk, object, info);
+    else if (type == &PyCell_Type)
+        result = walk_cell(walk, object);
     if (result != 2)
         goto out;
     const cm_global *global = NULL;
@@ -563,6 +595,27 @@ static int save_dict_item(cm_walk *walk, cm_frame *frame, PyObject *iterator)
     return result;
 }
 
+/* Calls setattr(cell, "cell_contents", contents) for the next cell of a function; without contents it stays empty. */
+static int save_cell(cm_walk *walk, cm_frame *frame)
+{
+    PyObject *cells = frame->reduce.cells;
+    while (cells && frame->batch < (size_t)PyList_GET_SIZE(cells)) {
+        PyObject *cell = PyList_GET_ITEM(cells, frame->batch++);
+        PyObject *contents = PyCell_Get(cell);
+        if (!contents)
+            continue;
+        frame->stage = STAGE_FILL_CELL;
+        int result = -1;
+        if (emit_whole(walk, walk->set_attribute) == 0 && emit_whole(walk, cell) == 0 &&
+            emit_whole(walk, walk->str_contents) == 0)
+            result = cm_walk_value(walk, contents);
+        Py_DECREF(contents);
+        return result;
+    }
+    frame->stage = STAGE_END;
+    return 0;
+}
+
 /* The value to be saved in a stage that saves one; NULL: none. Moves on to the next stage. */
 static PyObject *stage_value(cm_frame *frame)
 {
@@ -576,7 +629,7 @@ static PyObject *stage_value(cm_frame *frame)
         return PyTuple_GET_ITEM(args, 2);
     case STAGE_STATE:
         if (!item_or_null(value, 2)) {
-            frame->stage = STAGE_END;
+            frame->stage = STAGE_CELL;
             return NULL;
         }
         frame->stage = item_or_null(value, 5) ? STAGE_SETTER_OBJECT : STAGE_BUILD;
@@ -630,11 +683,20 @@ int cm_step_reduce(cm_walk *walk)
             cm_emit(walk, CM_OP_TUPLE2);
             cm_emit(walk, CM_OP_REDUCE);
             cm_emit(walk, CM_OP_POP);
-            frame->stage = STAGE_END;
+            frame->stage = STAGE_CELL;
             break;
         case STAGE_BUILD:
             cm_emit(walk, CM_OP_BUILD);
-            frame->stage = STAGE_END;
+            frame->stage = STAGE_CELL;
+            break;
+        case STAGE_CELL:
+            result = save_cell(walk, frame);
+            break;
+        case STAGE_FILL_CELL:
+            cm_emit(walk, CM_OP_TUPLE3);
+            cm_emit(walk, CM_OP_REDUCE);
+            cm_emit(walk, CM_OP_POP);
+            frame->stage = STAGE_CELL;
             break;
         case STAGE_END:
             walk->repeating -= frame->reduce.repeated != NULL;

@@ -54,6 +54,7 @@ void cm_walk_pop(cm_walk *walk)
     if (frame.kind == CM_FRAME_REDUCE) {
         Py_XDECREF(frame.reduce.value);
         Py_XDECREF(frame.reduce.pending);
+        Py_XDECREF(frame.reduce.cells);
     }
 }
 

@@ -127,6 +127,44 @@ def test_functions_by_name(session: chipmink.Session) -> None:
     assert roundtrip(session, functions=functions).functions == functions
 
 
+def test_cells_stay_shared(session: chipmink.Session) -> None:
+    def make() -> dict[str, Any]:
+        count, never = 0, None
+        del never
+
+        def bump() -> int:
+            nonlocal count
+            count += 1
+            return count
+
+        def read() -> tuple[int, Any]:
+            return count, bump
+
+        def unset() -> Any:
+            return never
+
+        return {"bump": bump, "read": read, "unset": unset, "cell": bump.__closure__[0]}
+
+    made = make()
+    s = roundtrip(session, **made)
+    assert s.bump() == 1
+    assert s.read() == (1, s.bump)
+    assert s.cell.cell_contents == 1
+    assert s.cell is s.bump.__closure__[0]
+    with pytest.raises(NameError):
+        s.unset()
+    assert made["read"]()[0] == 0
+    for names in (["read"], ["cell"], ["bump", "read"], ["cell", "bump"]):
+        loaded = session.load(names=names)
+        if "read" in loaded:
+            assert loaded["read"]()[0] == 0
+            assert loaded["read"]()[1]() == 1
+            assert loaded["read"]()[0] == 1
+        if "bump" in loaded and "cell" in loaded:
+            loaded["bump"]()
+            assert loaded["cell"].cell_contents == 1
+
+
 def in_namespace(code: str) -> dict[str, Any]:
     """Run code as a notebook does: a module namespace that cannot be imported from."""
     namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
