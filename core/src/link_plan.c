@@ -197,16 +197,17 @@ int cm_planner_begin(cm_planner *p, const cm_address *address, bool *begun)
     return 0;
 }
 
-/* Links the pod that an address lies in out of its place, so that its objects are memoized. */
-static int link_aside(cm_planner *p, const cm_address *address)
+int cm_planner_aside(cm_planner *p, const cm_address *address)
 {
+    if (cm_plan_find(p->plan, address->page) != CM_NO_INSTANCE)
+        return 0;
     size_t at = p->plan->instance_count;
     int result = push(p, &address->pod, address->page, true);
     if (!result && p->plan->instances[at].kind == CM_POD_FRAGMENT) {
         unpush(p);
         result = push_page(p, address->page);
     }
-    return result ? result : run(p);
+    return result;
 }
 
 int cm_planner_root(cm_planner *p, const cm_address *address)
@@ -215,8 +216,9 @@ int cm_planner_root(cm_planner *p, const cm_address *address)
     int result = cm_planner_begin(p, address, &begun);
     if (result || begun)
         return result ? result : run(p);
-    if (cm_plan_find(p->plan, address->page) == CM_NO_INSTANCE)
-        result = link_aside(p, address);
+    result = cm_planner_aside(p, address);
+    if (!result)
+        result = run(p);
     if (result)
         return result;
     uint32_t found = cm_plan_find(p->plan, address->page);

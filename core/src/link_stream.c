@@ -17,6 +17,7 @@ struct cm_stream {
     cm_plan_root *roots;
     size_t count, next;   /* roots */
     bool namespace, open; /* open: the value of a root is being linked */
+    bool aside;           /* the pod that the root is in goes before it */
     bool begun, done;
     size_t taken; /* bytes of sink.out that were read */
     size_t buffers_taken;
@@ -175,7 +176,8 @@ static int next_root(cm_stream *s)
     if (!result)
         result = cm_planner_begin(&s->planner, &root->address, &begun);
     if (!result && !begun)
-        result = cm_planner_root(&s->planner, &root->address);
+        result = cm_planner_aside(&s->planner, &root->address);
+    s->aside = !begun;
     s->open = true;
     return result;
 }
@@ -188,7 +190,12 @@ static int step(cm_stream *s)
         s->begun = true;
         return cm_plan_add_literal(&s->plan, s->namespace ? "\x80\x05}" : "\x80\x05", s->namespace ? 3 : 2);
     }
-    return s->planner.frame_count ? cm_planner_step(&s->planner) : next_root(s);
+    if (s->planner.frame_count)
+        return cm_planner_step(&s->planner);
+    if (!s->aside)
+        return next_root(s);
+    s->aside = false;
+    return cm_planner_root(&s->planner, &s->roots[s->next - 1].address);
 }
 
 int cm_stream_read(cm_stream *s, void *memory, size_t size, size_t *done)

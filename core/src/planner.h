@@ -51,6 +51,8 @@ CM_MUST_USE int cm_sink_body(cm_plan *plan, cm_frame *frame, uint32_t position);
 
 /* Begins with the object at an address if it is a pod's own value that is not in the stream yet; *begun says so. */
 CM_MUST_USE int cm_planner_begin(cm_planner *p, const cm_address *address, bool *begun);
+/* Begins with the pod that an address lies in, out of its place, so that its objects are memoized; unless it is linked. */
+CM_MUST_USE int cm_planner_aside(cm_planner *p, const cm_address *address);
 /* One step with the frame on top. */
 CM_MUST_USE int cm_planner_step(cm_planner *p);
 /* All of a root. */

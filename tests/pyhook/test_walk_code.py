@@ -129,8 +129,9 @@ def test_functions_by_name(session: chipmink.Session) -> None:
 
 def test_cells_stay_shared(session: chipmink.Session) -> None:
     def make() -> dict[str, Any]:
-        count, never = 0, None
-        del never
+        count = 0
+        if count:
+            never = 1
 
         def bump() -> int:
             nonlocal count
