@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -378,6 +379,17 @@ static const struct argp stop_argp = {
     .doc = "End the server of a store, when what it is doing is done. The next use of the store starts it again.",
 };
 
+/* Waits until the process has ended, which closing the store may delay beyond its last answer. */
+static int await_end(int process)
+{
+    struct pollfd one = {.fd = process, .events = POLLIN};
+    int ready;
+    do
+        ready = poll(&one, 1, STOP_WAIT_MS);
+    while (ready < 0 && errno == EINTR);
+    return ready > 0 ? 0 : -ETIMEDOUT;
+}
+
 int cm_stop_main(int argc, char **argv)
 {
     request r = {.ready = -1};
@@ -386,20 +398,25 @@ int cm_stop_main(int argc, char **argv)
     char *path = find_store(&r);
     if (!path)
         return 1;
-    const char *words[] = {"stop"};
     char *reply = NULL;
-    int result = cm_serve_ask(path, 1, words, &reply);
-    for (int waited = 0; result == 0 && waited < STOP_WAIT_MS; waited += 20) { /* it answers until it has ended */
-        free(reply);
-        reply = NULL;
-        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-        result = cm_serve_ask(path, 1, words, &reply);
-    }
+    int process = -1;
+    int result = cm_serve_ask(path, 1, (const char *const[]){"status"}, &reply);
+    if (result == 0 && reply) /* "PID CONNECTIONS SECONDS" */
+        process = (int)syscall(SYS_pidfd_open, (pid_t)strtol(reply, NULL, 10), 0);
     free(reply);
+    reply = NULL;
+    if (result == 0)
+        result = cm_serve_ask(path, 1, (const char *const[]){"stop"}, &reply);
+    free(reply);
+    if (result == 0 && process >= 0)
+        result = await_end(process);
+    if (process >= 0)
+        close(process);
     if (result == -ENOENT || result == -ECONNREFUSED || result == -ECONNRESET)
         result = 0; /* none is running */
     if (result < 0)
-        fprintf(stderr, "chipmink stop: %s\n", cm_error_message());
+        fprintf(stderr, "chipmink stop: %s\n",
+                result == -ETIMEDOUT ? "the server has not ended yet: it is still writing" : cm_error_message());
     free(path);
     return result < 0;
 }

@@ -19,6 +19,7 @@ enum {
     INDEX_MEMTABLE = 16 << 20,
     SMALL_MEMTABLE = 2 << 20,
     LOG_BYTES = 64 << 20, /* of write-ahead log at most: what a reader may have to replay */
+    LOG_NAME_MOST = 200,  /* of a database's path, which becomes the name of a file; a longer one keeps its info log */
 };
 
 static const char *const cf_names[CM_CF_COUNT] = {"default", "index", "bulk", "refs"};
@@ -197,7 +198,8 @@ static int open_database(cm_rocksdb *rocks, const char *private_dir)
     const rocksdb_options_t *options[CM_CF_COUNT];
     bool create = rocks->mode == CM_ROCKSDB_CREATE;
     for (int i = 0; i < CM_CF_COUNT; i++) {
-        rocksdb_options_set_db_log_dir(rocks->options[i], private_dir);
+        if (strlen(rocks->path) <= LOG_NAME_MOST) /* of which RocksDB makes the name of a file there */
+            rocksdb_options_set_db_log_dir(rocks->options[i], private_dir);
         rocksdb_options_set_create_if_missing(rocks->options[i], create);
         rocksdb_options_set_create_missing_column_families(rocks->options[i], create);
         options[i] = rocks->options[i];
