@@ -290,8 +290,7 @@ int cm_private_dir_make(char **out)
             return 0;
         }
     }
-    return fail_errno("make a private directory in",
-                      "/tmp (free some space there, or set XDG_RUNTIME_DIR)");
+    return fail_errno("make a private directory in", "/tmp (free some space there, or set XDG_RUNTIME_DIR)");
 }
 
 void cm_private_dir_remove(const char *path)

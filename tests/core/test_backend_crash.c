@@ -213,7 +213,7 @@ START_TEST(full_disk_fails_and_recovers)
             free(zeros);
         }
         int result = 0, failures = 0;
-        for (uint64_t n = 0; n < 100000 && failures < 3; n++) {
+        for (uint64_t n = 0; n < 100000 && failures < 2; n++) {
             cm_backend_txn *txn;
             result = backend->ops->begin(backend, &txn);
             for (uint64_t i = 0; result == 0 && i < 5000; i++) {
