@@ -67,14 +67,21 @@ class Reducers:
         # id of a globals dict -> itself, so that the id stays its own, and what stands for it
         self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._values: dict[Any, Any] = {}
-        self._dispatch = {
+        self._dispatch: dict[Any, Callable[[Any], Any]] = {
             types.CodeType: _reduce_code,
             types.MethodType: self._reduce_method,
             functools.cached_property: _reduce_cached_property,
             type(functools.lru_cache(len)): _reduce_lru_cache,
             typing.TypeVar: _reduce_typevar,
-            type(dataclasses.MISSING): lambda obj: "MISSING",
+            # by name, so that fields find their default to be missing after loading too
+            type(dataclasses.MISSING): lambda obj: (getattr, (dataclasses, "MISSING")),
+            typing.NewType: _reduce_newtype,
+            weakref.WeakKeyDictionary: _reduce_weak_dict,
+            weakref.WeakValueDictionary: _reduce_weak_dict,
         }
+        for name in ("ParamSpec", "TypeVarTuple"):  # the latter since Python 3.11
+            if hasattr(typing, name):
+                self._dispatch[getattr(typing, name)] = _reduce_parameter
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -337,6 +344,24 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
 def _reduce_typevar(var: typing.TypeVar) -> Any:
     _class_id(var)
     return _cp._typevar_reduce(var)
+
+
+def _reduce_weak_dict(weak: Any) -> tuple[Any, ...]:
+    """Reduce it to its items; after loading they live on only where something else holds them."""
+    return type(weak), (), None, None, iter(list(weak.items()))
+
+
+def _reduce_newtype(new: Any) -> Any:
+    if _cp._lookup_module_and_qualname(new) is not None:
+        return new.__qualname__
+    state = {"__module__": new.__module__, "__qualname__": new.__qualname__}
+    return typing.NewType, (new.__name__, new.__supertype__), state
+
+
+def _reduce_parameter(parameter: Any) -> Any:
+    if _cp._lookup_module_and_qualname(parameter, parameter.__name__) is not None:
+        return parameter.__name__
+    return type(parameter), (parameter.__name__,)
 
 
 def _class_id(cls: Any) -> str:

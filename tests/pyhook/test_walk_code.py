@@ -7,12 +7,14 @@ import abc
 import dataclasses
 import enum
 import functools
+import gc
 import itertools
 import json
 import os.path
 import subprocess
 import types
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -164,6 +166,33 @@ def test_cells_stay_shared(session: chipmink.Session) -> None:
         if "bump" in loaded and "cell" in loaded:
             loaded["bump"]()
             assert loaded["cell"].cell_contents == 1
+
+
+def test_single_dispatch_and_weak_dicts(session: chipmink.Session) -> None:
+    @functools.singledispatch
+    def kind(value: object) -> str:
+        return "object"
+
+    @kind.register
+    def _(value: int) -> str:
+        return "int"
+
+    class Key:
+        pass
+
+    key = Key()
+    weak = weakref.WeakKeyDictionary({key: [1]})
+    values = weakref.WeakValueDictionary(key=key)
+    s = roundtrip(session, kind=kind, weak=weak, values=values, key=key, again=weak)
+    assert [s.kind(1), s.kind("x"), s.kind(True)] == ["int", "object", "int"]
+    s.kind.register(str, lambda value: "str")
+    assert s.kind("x") == "str"
+    assert s.weak is s.again
+    assert dict(s.weak) == {s.key: [1]}
+    assert s.values["key"] is s.key
+    del s.key, s.values
+    gc.collect()
+    assert len(s.weak) == 0
 
 
 def in_namespace(code: str) -> dict[str, Any]:
@@ -448,6 +477,11 @@ def test_typing_objects(session: chipmink.Session) -> None:
         itertools.chain.from_iterable,
     ]
     assert roundtrip(session, values=values).values == values
+    user = typing.NewType("user", int)
+    s = roundtrip(session, user=user, parameters=typing.ParamSpec("parameters"))
+    assert s.user(5) == 5
+    assert (s.user.__name__, s.user.__supertype__) == ("user", int)
+    assert s.parameters.__name__ == "parameters"
     variable = TypeVar("variable", bound=int)
     s = roundtrip(session, variable=variable, both=[variable, list[variable]])
     assert s.variable is variable
