@@ -3,6 +3,19 @@
 
 #include <errno.h>
 
+bool cm_grow(void *array, size_t count, size_t *capacity, size_t element)
+{
+    if (count < *capacity)
+        return true;
+    size_t larger = *capacity ? *capacity * 2 : 8;
+    void *grown = realloc(*(void **)array, larger * element);
+    if (!grown)
+        return false;
+    *(void **)array = grown;
+    *capacity = larger;
+    return true;
+}
+
 void cm_buffer_free(cm_buffer *buffer)
 {
     free(buffer->data);

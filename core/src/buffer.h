@@ -18,6 +18,12 @@ typedef struct cm_buffer {
         0                                                                                                              \
     }
 
+/*
+ * Makes room for one more element in the growing array at *(void **)array, which has `count` of them. False: out of memory, and
+ * the array is as it was.
+ */
+bool cm_grow(void *array, size_t count, size_t *capacity, size_t element);
+
 void cm_buffer_free(cm_buffer *buffer);  /* and ready for use again */
 void cm_buffer_clear(cm_buffer *buffer); /* keeps the memory */
 /* Makes `size` more bytes writable at the end and returns them, counted in size; NULL: out of memory. */
@@ -45,6 +51,17 @@ const uint8_t *cm_read_bytes(cm_reader *reader, uint64_t size);
 uint64_t cm_read_bounded(cm_reader *reader, uint64_t most);
 /* A fresh NUL-terminated copy of a length-prefixed string without NUL bytes; NULL when bad or out of memory. */
 char *cm_read_string(cm_reader *reader);
+
+static inline void cm_put_u32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static inline uint32_t cm_get_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
 
 #define cm_cleanup(f) __attribute__((cleanup(f)))
 

@@ -16,23 +16,6 @@ enum { BUFFER_HEAD = 9 /* opcode and length, before a buffer in a plain stream *
 
 /* ---- flattening -------------------------------------------------------------------------------------------------- */
 
-static int fetch(void *arg, const cm_id *id, uint64_t page, cm_pod_view *view, cm_buffer *content)
-{
-    (void)page;
-    int result = cm_object_get(((cm_checkpoint *)arg)->store, id, CM_KIND_POD, content);
-    return result ? result : cm_pod_decode(content->data, content->size, view);
-}
-
-static int locate(void *arg, uint64_t page, cm_page *out)
-{
-    return cm_checkpoint_page(arg, page, out);
-}
-
-static int all_roots(void *arg, cm_plan_root **roots, size_t *count)
-{
-    return cm_checkpoint_roots(arg, roots, count);
-}
-
 /* The pod that a run of segments comes from, decoded. */
 typedef struct current {
     uint32_t instance;
@@ -40,24 +23,14 @@ typedef struct current {
     cm_buffer content;
 } current;
 
-static int open_instance(cm_checkpoint *from, const cm_plan *plan, uint32_t instance, current *now)
+static int open_instance(const cm_plan_source *source, const cm_plan *plan, uint32_t instance, current *now)
 {
     if (now->instance == instance)
         return 0;
     cm_pod_view_clear(&now->view);
     now->instance = instance;
-    return fetch(from, &plan->instances[instance].pod, plan->instances[instance].page, &now->view, &now->content);
-}
-
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    return source->fetch(source->arg, &plan->instances[instance].pod, plan->instances[instance].page, &now->view,
+                         &now->content);
 }
 
 /* Bytes [from, from + size) of an instance's body, with what refers to objects made local to the flat pod. */
@@ -82,7 +55,8 @@ static void copy_body(cm_pod *pod, const cm_instance *instance, const cm_pod_vie
             return;
         uint32_t position = start + (uint32_t)(next - from);
         uint8_t *operand = body->start + position + 1;
-        put_u32(operand, next == next_get ? cm_plan_memo(instance, get_u32(operand)) : instance->patches[patch].memo);
+        cm_put_u32(operand,
+                   next == next_get ? cm_plan_memo(instance, cm_get_u32(operand)) : instance->patches[patch].memo);
         cm_pod_note_get(pod, position);
         get += next == next_get;
         patch += next == next_patch;
@@ -98,7 +72,7 @@ static void copy_literal(cm_pod *pod, const cm_plan *plan, uint64_t from, uint64
         cm_pod_note_get(pod, start + (uint32_t)(plan->literal_gets[(*get)++] - from));
 }
 
-static int copy_stream(cm_pod *pod, cm_checkpoint *from, const cm_plan *plan)
+static int copy_stream(cm_pod *pod, const cm_plan_source *source, const cm_plan *plan)
 {
     cm_body *body = cm_pod_body(pod);
     current now = {.instance = CM_NO_INSTANCE};
@@ -118,7 +92,7 @@ static int copy_stream(cm_pod *pod, cm_checkpoint *from, const cm_plan *plan)
             size -= (first ? 2U : 0U) + (last ? 1U : 0U); /* STOP */
             copy_literal(pod, plan, at, size, &get);
         } else {
-            result = open_instance(from, plan, segment->instance, &now);
+            result = open_instance(source, plan, segment->instance, &now);
             if (!result)
                 copy_body(pod, &plan->instances[segment->instance], &now.view, at, size);
         }
@@ -138,8 +112,7 @@ static uint32_t root_index(const cm_plan *plan, const cm_address *address)
 
 static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const cm_variable *variable)
 {
-    const cm_plan_source source = {
-        .fetch = fetch, .locate = locate, .all = all_roots, .most = cm_checkpoint_pods(from), .arg = from};
+    const cm_plan_source source = cm_plan_source_of(from);
     const cm_plan_root root = {variable->name, variable->root};
     cm_plan plan;
     int result = cm_plan_make(&source, &root, 1, 0, &plan);
@@ -149,7 +122,7 @@ static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const c
     if (!result && !pod)
         result = cm_fail(ENOMEM, "out of memory");
     if (!result)
-        result = copy_stream(pod, from, &plan);
+        result = copy_stream(pod, &source, &plan);
     if (!result) {
         cm_pod_body(pod)->memo_count = plan.memo;
         result = cm_save_pod_finish(save, pod, root_index(&plan, &variable->root));
@@ -175,7 +148,7 @@ static uint64_t fresh_page(const char *name, const cm_id *content)
 
 static int add_carried(cm_save *save, const char *name, const cm_variable *variable)
 {
-    if (!cm_save_room(&save->carried, save->carried_count, &save->carried_capacity, sizeof *save->carried))
+    if (!cm_grow(&save->carried, save->carried_count, &save->carried_capacity, sizeof *save->carried))
         return cm_fail(ENOMEM, "out of memory");
     cm_carried *c = &save->carried[save->carried_count];
     *c = (cm_carried){.removed = variable == NULL};

@@ -318,14 +318,8 @@ typedef struct loading {
 static int load_variable(void *arg, const cm_map_entry *entry)
 {
     loading *l = arg;
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? l->capacity * 2 : 64;
-        cm_variable *grown = realloc(l->variables, capacity * sizeof *grown);
-        if (!grown)
-            return cm_fail(ENOMEM, "out of memory");
-        l->variables = grown;
-        l->capacity = capacity;
-    }
+    if (!cm_grow(&l->variables, l->count, &l->capacity, sizeof *l->variables))
+        return cm_fail(ENOMEM, "out of memory");
     cm_variable *v = &l->variables[l->count++];
     *v = (cm_variable){0};
     if (memchr(entry->key, 0, entry->key_size))

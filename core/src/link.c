@@ -62,26 +62,15 @@ static void drop(cm_link *link, cm_linked_body *body)
     free(body);
 }
 
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 /* Local indices become the stream's. The view's positions were checked when it was decoded. */
 static void patch(const cm_instance *instance, const cm_pod_view *view, uint8_t *body)
 {
     for (size_t i = 0; i < view->get_count; i++) {
         uint8_t *operand = body + view->gets[i] + 1;
-        put_u32(operand, cm_plan_memo(instance, get_u32(operand)));
+        cm_put_u32(operand, cm_plan_memo(instance, cm_get_u32(operand)));
     }
     for (uint32_t i = 0; i < instance->patch_count; i++)
-        put_u32(body + instance->patches[i].position + 1, instance->patches[i].memo);
+        cm_put_u32(body + instance->patches[i].position + 1, instance->patches[i].memo);
 }
 
 /* Takes the content over and keeps it as the body of the instance. */
@@ -109,31 +98,6 @@ static void linked(void *arg, cm_instance *instance, const cm_pod_view *view, cm
         (void)keep(link, instance, view, content); /* without memory it is read again later */
 }
 
-static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
-{
-    (void)page;
-    cm_link *link = arg;
-    int result = cm_object_get(link->checkpoint->store, pod, CM_KIND_POD, content);
-    if (!result)
-        result = cm_pod_decode(content->data, content->size, view);
-    if (result) {
-        char hex[CM_ID_HEX + 1];
-        cm_id_hex(pod, hex);
-        cm_fail_in(result, "pod %.16s", hex);
-    }
-    return result;
-}
-
-static int locate(void *arg, uint64_t page, cm_page *out)
-{
-    return cm_checkpoint_page(((cm_link *)arg)->checkpoint, page, out);
-}
-
-static int all_roots(void *arg, cm_plan_root **roots, size_t *count)
-{
-    return cm_checkpoint_roots(((cm_link *)arg)->checkpoint, roots, count);
-}
-
 /* The patched body of an instance, from memory or read again. Called locked. */
 static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
 {
@@ -146,7 +110,7 @@ static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
     }
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     cm_pod_view view = {0};
-    int result = fetch(link, &instance->pod, instance->page, &view, &content);
+    int result = link->source.fetch(link->source.arg, &instance->pod, instance->page, &view, &content);
     if (!result && link->is_lazy)
         result = cm_lazy_resolve(&link->lazy, index, &view);
     if (!result) {
@@ -211,12 +175,9 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (!link)
         return cm_fail(ENOMEM, "out of memory");
     link->checkpoint = cm_checkpoint_ref(checkpoint);
-    link->source = (cm_plan_source){.fetch = fetch,
-                                    .locate = locate,
-                                    .all = all_roots,
-                                    .linked = linked,
-                                    .most = cm_checkpoint_pods(checkpoint),
-                                    .arg = link};
+    link->source = cm_plan_source_of(checkpoint);
+    link->source.linked = linked;
+    link->source.linked_arg = link;
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
     int result = asprintf(&link->what, "%s@%llu%s%s", checkpoint->session, (unsigned long long)checkpoint->number,

@@ -107,7 +107,7 @@ static int expand(cm_lazy *lazy, uint32_t index)
         plain &= view.events[i].type != CM_EVENT_EXTERNAL;
     if (!result && plain && lazy->source->linked) {
         instance->state = RESOLVED;
-        lazy->source->linked(lazy->source->arg, instance, &view, &content);
+        lazy->source->linked(lazy->source->linked_arg, instance, &view, &content);
     }
     cm_pod_view_clear(&view);
     return result;

@@ -6,14 +6,8 @@ enum { PRELUDE_MOST = 64, FRAGMENT_DEPTH_MOST = 64 };
 static int push(cm_planner *p, const cm_id *pod, uint64_t page, bool popped)
 {
     cm_plan *plan = p->plan;
-    if (p->frame_count == p->frame_capacity) {
-        size_t capacity = p->frame_capacity ? p->frame_capacity * 2 : 16;
-        cm_frame *frames = realloc(p->frames, capacity * sizeof *frames);
-        if (!frames)
-            return cm_plan_no_memory();
-        p->frames = frames;
-        p->frame_capacity = capacity;
-    }
+    if (!cm_grow(&p->frames, p->frame_count, &p->frame_capacity, sizeof *p->frames))
+        return cm_plan_no_memory();
     cm_frame *f = &p->frames[p->frame_count];
     *f = (cm_frame){.instance = (uint32_t)plan->instance_count, .memo_at_start = plan->memo, .popped = popped};
     int result = p->source->fetch(p->source->arg, pod, page, &f->view, &f->content);
@@ -131,7 +125,7 @@ static int pop(cm_planner *p)
     bool popped = f->popped;
     instance->state = CM_PLAN_DONE;
     if (!result && p->source->linked)
-        p->source->linked(p->source->arg, instance, &f->view, &f->content);
+        p->source->linked(p->source->linked_arg, instance, &f->view, &f->content);
     cm_pod_view_clear(&f->view);
     cm_buffer_free(&f->content);
     p->frame_count--;

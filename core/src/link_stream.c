@@ -43,17 +43,6 @@ int cm_sink_tree(cm_plan *plan, uint32_t tree, uint64_t size)
     return 0;
 }
 
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 int cm_sink_body(cm_plan *plan, cm_frame *f, uint32_t position)
 {
     const cm_instance *instance = &plan->instances[f->instance];
@@ -69,29 +58,17 @@ int cm_sink_body(cm_plan *plan, cm_frame *f, uint32_t position)
     for (; f->get < view->get_count && view->gets[f->get] < position; f->get++) {
         uint32_t get = view->gets[f->get];
         if (get >= from && position - get >= CM_GET_SIZE)
-            put_u32(at + (get - from) + 1, cm_plan_memo(instance, get_u32(at + (get - from) + 1)));
+            cm_put_u32(at + (get - from) + 1, cm_plan_memo(instance, cm_get_u32(at + (get - from) + 1)));
     }
     for (; f->patch < instance->patch_count && instance->patches[f->patch].position < position; f->patch++) {
         const cm_patch *patch = &instance->patches[f->patch];
         if (patch->position >= from && position - patch->position >= CM_GET_SIZE)
-            put_u32(at + (patch->position - from) + 1, patch->memo);
+            cm_put_u32(at + (patch->position - from) + 1, patch->memo);
     }
     return 0;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
-
-static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
-{
-    (void)page;
-    int result = cm_object_get(((cm_checkpoint *)arg)->store, pod, CM_KIND_POD, content);
-    return result ? result : cm_pod_decode(content->data, content->size, view);
-}
-
-static int locate(void *arg, uint64_t page, cm_page *out)
-{
-    return cm_checkpoint_page(arg, page, out);
-}
 
 static int choose(cm_stream *s, const char *const *names, size_t count)
 {
@@ -113,8 +90,7 @@ int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t c
     if (!s)
         return cm_plan_no_memory();
     s->checkpoint = cm_checkpoint_ref(checkpoint);
-    s->source =
-        (cm_plan_source){.fetch = fetch, .locate = locate, .most = cm_checkpoint_pods(checkpoint), .arg = checkpoint};
+    s->source = cm_plan_source_of(checkpoint);
     s->plan.sink = &s->sink;
     s->planner = (cm_planner){.source = &s->source, .plan = &s->plan, .flags = flags};
     s->namespace = flags & CM_LINK_NAMESPACE;

@@ -53,7 +53,7 @@ static int no_memory(void)
 
 static int take(merging *m, const cm_variable *variable)
 {
-    if (!cm_save_room(&m->final, m->count, &m->capacity, sizeof *m->final))
+    if (!cm_grow(&m->final, m->count, &m->capacity, sizeof *m->final))
         return no_memory();
     m->final[m->count++] = *variable;
     return 0;
@@ -171,7 +171,7 @@ static int edit(merging *m, const cm_variable *ours)
 static int note(merging *m, enum cm_arrival what, const char *name)
 {
     cm_save *save = m->save;
-    if (!cm_save_room(&save->arrived, save->arrived_count, &save->arrived_capacity, sizeof *save->arrived))
+    if (!cm_grow(&save->arrived, save->arrived_count, &save->arrived_capacity, sizeof *save->arrived))
         return no_memory();
     cm_arrived *a = &save->arrived[save->arrived_count++];
     *a = (cm_arrived){what, strdup(name)};

@@ -2,25 +2,12 @@
 /* plan.c - the parts of a plan: segments, literals, instances. */
 #include "planner.h"
 
-#define GROW(array, count, capacity) grow((void **)&(array), (count), &(capacity), sizeof *(array))
-
-static bool grow(void **array, size_t count, size_t *capacity, size_t element)
-{
-    if (count < *capacity)
-        return true;
-    size_t larger = *capacity ? *capacity * 2 : 8;
-    void *grown = realloc(*array, larger * element);
-    if (!grown)
-        return false;
-    *array = grown;
-    *capacity = larger;
-    return true;
-}
+#define GROW(array, count, capacity) cm_grow(&(array), (count), &(capacity), sizeof *(array))
 
 static bool grow32(void **array, uint32_t count, uint32_t *capacity, size_t element)
 {
     size_t wide = *capacity;
-    bool grown = grow(array, count, &wide, element);
+    bool grown = cm_grow(array, count, &wide, element);
     *capacity = (uint32_t)wide;
     return grown;
 }
@@ -221,7 +208,10 @@ int cm_checkpoint_roots(cm_checkpoint *checkpoint, cm_plan_root **roots, size_t 
     return all ? cm_roots_by_rank(all, *count, roots) : cm_plan_no_memory();
 }
 
-uint64_t cm_checkpoint_pods(cm_checkpoint *checkpoint)
+/* ---- a checkpoint as the source ------------------------------------------------------------------------------------- */
+
+/* A bound for the pods of a plan. 0: the variables cannot be read, which planning will tell. */
+static uint64_t all_pods(cm_checkpoint *checkpoint)
 {
     const cm_variable *variables;
     size_t count;
@@ -231,6 +221,36 @@ uint64_t cm_checkpoint_pods(cm_checkpoint *checkpoint)
     for (size_t i = 0; i < count; i++)
         most = variables[i].pods > UINT64_MAX - most ? UINT64_MAX : most + variables[i].pods;
     return most;
+}
+
+static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
+{
+    (void)page;
+    int result = cm_object_get(((cm_checkpoint *)arg)->store, pod, CM_KIND_POD, content);
+    if (!result)
+        result = cm_pod_decode(content->data, content->size, view);
+    if (result) {
+        char hex[CM_ID_HEX + 1];
+        cm_id_hex(pod, hex);
+        cm_fail_in(result, "pod %.16s", hex);
+    }
+    return result;
+}
+
+static int locate(void *arg, uint64_t page, cm_page *out)
+{
+    return cm_checkpoint_page(arg, page, out);
+}
+
+static int all_roots(void *arg, cm_plan_root **roots, size_t *count)
+{
+    return cm_checkpoint_roots(arg, roots, count);
+}
+
+cm_plan_source cm_plan_source_of(cm_checkpoint *checkpoint)
+{
+    return (cm_plan_source){
+        .fetch = fetch, .locate = locate, .all = all_roots, .most = all_pods(checkpoint), .arg = checkpoint};
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */

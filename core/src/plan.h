@@ -53,11 +53,12 @@ typedef struct cm_plan_source {
     int (*locate)(void *arg, uint64_t page, cm_page *out);
     /* Every variable in walking order, for the last resort; the caller frees *roots. */
     int (*all)(void *arg, struct cm_plan_root **roots, size_t *count);
-    /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
-    void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
     uint64_t
         most; /* pods there can be; 0: no bound is known. Hostile pods could name each other more often than memory holds */
     void *arg;
+    /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
+    void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
+    void *linked_arg;
 } cm_plan_source;
 
 #define CM_NO_INSTANCE UINT32_MAX
@@ -102,14 +103,14 @@ typedef struct cm_plan {
     uint32_t memo;
 } cm_plan;
 
+/* [blocks] The pods of a stored checkpoint; borrows it. */
+cm_plan_source cm_plan_source_of(cm_checkpoint *checkpoint);
 /* [blocks] The plan is to be cleared also on failure. */
 CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags,
                              cm_plan *plan);
 void cm_plan_clear(cm_plan *plan);
 /* Roots in walking order, which is that of the ranks; reorders `variables`. The caller frees *roots. */
 CM_MUST_USE int cm_roots_by_rank(const cm_variable **variables, size_t count, cm_plan_root **roots);
-/* [blocks] A bound for the pods of a plan: those of all variables. 0: they cannot be read, which planning will tell. */
-uint64_t cm_checkpoint_pods(cm_checkpoint *checkpoint);
 /* [blocks] Those of all variables of a checkpoint. */
 CM_MUST_USE int cm_checkpoint_roots(cm_checkpoint *checkpoint, cm_plan_root **roots, size_t *count);
 /* The instance at a page, or CM_NO_INSTANCE. */

@@ -30,19 +30,6 @@ void cm_body_grow(cm_body *body, size_t size)
     body->limit = start + capacity;
 }
 
-bool cm_save_room(void *array, size_t count, size_t *capacity, size_t element)
-{
-    if (count < *capacity)
-        return true;
-    size_t larger = *capacity ? *capacity * 2 : 8;
-    void *grown = realloc(*(void **)array, larger * element);
-    if (!grown)
-        return false;
-    *(void **)array = grown;
-    *capacity = larger;
-    return true;
-}
-
 cm_pod *cm_save_page_find(const cm_save *save, uint64_t page)
 {
     if (save->page_slots == 0)
@@ -81,7 +68,7 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
 {
     size_t capacity = save->pod_capacity;
     if (!page_room(save) || save->pod_count == UINT32_MAX ||
-        !cm_save_room(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
+        !cm_grow(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
         return NULL;
     save->pod_capacity = (uint32_t)capacity;
     cm_pod *pod = calloc(1, sizeof *pod);
@@ -130,7 +117,7 @@ void cm_pod_destroy(cm_pod *pod)
 
 static cm_event *add_event(cm_pod *pod, uint8_t type)
 {
-    if (!cm_save_room(&pod->events, pod->event_count, &pod->event_capacity, sizeof *pod->events)) {
+    if (!cm_grow(&pod->events, pod->event_count, &pod->event_capacity, sizeof *pod->events)) {
         pod->body.error = -ENOMEM;
         return NULL;
     }
@@ -150,7 +137,7 @@ static void put_get(cm_body *body, uint32_t index)
 
 void cm_pod_note_get(cm_pod *pod, uint32_t position)
 {
-    if (cm_save_room(&pod->gets, pod->get_count, &pod->get_capacity, sizeof *pod->gets))
+    if (cm_grow(&pod->gets, pod->get_count, &pod->get_capacity, sizeof *pod->gets))
         pod->gets[pod->get_count++] = position;
     else
         pod->body.error = -ENOMEM;

@@ -85,14 +85,8 @@ static int make_room(cm_reach *reach)
 
 static int add_part(frame *f, const cm_id *id, enum cm_kind kind, uint64_t size)
 {
-    if (f->part_count == f->part_capacity) {
-        size_t capacity = f->part_capacity ? f->part_capacity * 2 : 8;
-        cm_reached *parts = realloc(f->parts, capacity * sizeof *parts);
-        if (!parts)
-            return cm_fail(ENOMEM, "out of memory");
-        f->parts = parts;
-        f->part_capacity = capacity;
-    }
+    if (!cm_grow(&f->parts, f->part_count, &f->part_capacity, sizeof *f->parts))
+        return cm_fail(ENOMEM, "out of memory");
     f->parts[f->part_count++] = (cm_reached){*id, (uint8_t)kind, size};
     return 0;
 }
@@ -209,14 +203,8 @@ static int push(cm_reach *reach, const cm_reached *object)
     int result = make_room(reach);
     if (result)
         return result;
-    if (reach->depth == reach->frame_capacity) {
-        size_t capacity = reach->frame_capacity ? reach->frame_capacity * 2 : 64;
-        frame *frames = realloc(reach->frames, capacity * sizeof *frames);
-        if (!frames)
-            return cm_fail(ENOMEM, "out of memory");
-        reach->frames = frames;
-        reach->frame_capacity = capacity;
-    }
+    if (!cm_grow(&reach->frames, reach->depth, &reach->frame_capacity, sizeof *reach->frames))
+        return cm_fail(ENOMEM, "out of memory");
     frame *f = &reach->frames[reach->depth++];
     *f = (frame){.object = *object};
     visited *slot = slot_of(reach->slots, reach->capacity, &object->id);

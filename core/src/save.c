@@ -85,7 +85,7 @@ int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const
         return cm_fail(EINVAL, "no variable was begun");
     if (!pod->finished)
         return cm_fail(EINVAL, "the pod of variable '%s' is not finished", save->variable_name);
-    if (!cm_save_room(&save->variables, save->variable_count, &save->variable_capacity, sizeof *save->variables))
+    if (!cm_grow(&save->variables, save->variable_count, &save->variable_capacity, sizeof *save->variables))
         return cm_fail(ENOMEM, "out of memory");
     cm_saved_variable *v = &save->variables[save->variable_count];
     *v = (cm_saved_variable){.name = save->variable_name,
@@ -112,7 +112,7 @@ void cm_save_variable_cancel(cm_save *save)
 
 int cm_save_unsaved(cm_save *save, const char *name, const char *reason)
 {
-    if (!cm_save_room(&save->unsaved, save->unsaved_count, &save->unsaved_capacity, sizeof *save->unsaved))
+    if (!cm_grow(&save->unsaved, save->unsaved_count, &save->unsaved_capacity, sizeof *save->unsaved))
         return cm_fail(ENOMEM, "out of memory");
     cm_unsaved *u = &save->unsaved[save->unsaved_count++];
     *u = (cm_unsaved){strdup(name), strdup(reason)};

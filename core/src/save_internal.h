@@ -153,9 +153,6 @@ struct cm_save {
     cm_checkpoint *checkpoint;
 };
 
-/* Grows an array for one more element. */
-bool cm_save_room(void *array, size_t count, size_t *capacity, size_t element);
-
 /* pod_build.c */
 /* A buffer that is in the store already. */
 void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_t size);

@@ -327,12 +327,14 @@ START_TEST(reader_follows_a_writer)
     backend->ops->close(backend);
     pid_t writer = start_role("follow", path, -1);
     cm_backend *reader = open_backend(path, CM_OPEN_READ);
-    uint64_t seen = 0, refreshes = 0;
+    uint64_t seen = 0, refreshes = 0, since_end = 0;
     int status = -1;
     bool ended = false;
     while (seen < FOLLOWED) {
-        ck_assert_msg(!ended, "the writer is done, the reader has seen %d", (int)seen);
-        ended = waitpid(writer, &status, WNOHANG) == writer;
+        /* RocksDB may need a second look at a manifest or log that ended in the midst of a record when it looked first. */
+        ck_assert_msg(since_end < 20, "the writer is done, the reader has seen %d", (int)seen);
+        since_end += ended;
+        ended = ended || waitpid(writer, &status, WNOHANG) == writer;
         ck_ok(reader->ops->refresh(reader));
         refreshes++;
         uint64_t now = ref_number(reader, "n");
