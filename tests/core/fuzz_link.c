@@ -84,15 +84,37 @@ static int read_some(cm_link *link)
     return 0;
 }
 
+/* From the beginning to the end, but not for ever: a small input can say that it is long. */
+static int stream_one(cm_checkpoint *c, const char *name, unsigned flags)
+{
+    cm_stream *stream = NULL;
+    int result = cm_stream_open(c, &name, name ? 1 : 0, flags, &stream);
+    uint8_t piece[5000];
+    size_t done = sizeof piece;
+    for (int i = 0; result == 0 && i < 20 && done == sizeof piece; i++)
+        result = cm_stream_read(stream, piece, sizeof piece, &done);
+    cm_stream_buffer buffer;
+    while (result == 0 && cm_stream_next_buffer(stream, &buffer)) {
+        void *memory = buffer.size <= 1 << 20 ? malloc(buffer.size + 1) : NULL;
+        result = memory ? cm_buffer_fetch(cm_checkpoint_store(c), &buffer, memory) : 0;
+        free(memory);
+    }
+    cm_stream_close(stream);
+    return result == -EAGAIN ? 0 : result;
+}
+
 static int link_one(cm_checkpoint *c, const char *name, unsigned flags)
 {
     cm_link *link;
     int result = cm_link_open(c, &name, name ? 1 : 0, flags, &link);
-    if (result < 0)
+    if (result < 0) {
+        (void)!stream_one(c, name, flags);
         return result;
+    }
     result = read_some(link);
     cm_link_close(link);
-    return result;
+    int streamed = stream_one(c, name, flags);
+    return result < 0 ? result : streamed;
 }
 
 static int pass_object(void *arg, const cm_id *id, const cm_object_info *info)

@@ -249,6 +249,8 @@ enum { VARIABLES = 5, OBJECTS = 40 };
 static void random_graph(seeded *random, node **variables)
 {
     node *made[OBJECTS];
+    uint8_t payload[CM_PAYLOAD_MIN + 6000]; /* kept out of the body, so that it interrupts it */
+    memset(payload, 'p', sizeof payload);
     for (size_t i = 0; i < OBJECTS; i++) {
         uint64_t kind = seeded_next(random) % 8;
         made[i] = node_new(&nodes, kind < 4 ? NODE_LIST : kind < 6 ? NODE_DICT : NODE_TUPLE);
@@ -268,6 +270,7 @@ static void random_graph(seeded *random, node **variables)
             node_add(&nodes, n,
                      what == 0   ? node_int(&nodes, (long)(seeded_next(random) % 256))
                      : what == 1 ? node_text(&nodes, NODE_STR, text, strlen(text))
+                     : what == 2 ? node_text(&nodes, NODE_BYTES, payload, CM_PAYLOAD_MIN + k * 1000)
                                  : made[seeded_next(random) % OBJECTS]);
         }
     }
