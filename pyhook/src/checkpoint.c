@@ -300,7 +300,7 @@ static PyObject *checkpoint_load(PyObject *self, PyObject *args)
     PyObject *value = ahead ? cm_unpickle(cm_module_of(self), ahead) : NULL;
     if (!value && ahead && cm_ahead_conflicts(ahead)) {
         PyErr_Clear();
-        PyObject *link = PyObject_CallMethod(self, "link", "O", names);
+        PyObject *link = PyObject_CallMethod(self, "link", "(O)", names);
         value = link ? PyObject_CallMethod(link, "load", NULL) : NULL;
         Py_XDECREF(link);
     }
