@@ -41,7 +41,7 @@ typedef struct cm_reader {
 
 static inline cm_reader cm_reader_of(const void *data, size_t size)
 {
-    return (cm_reader){data, (const uint8_t *)data + size, false};
+    return (cm_reader){data, size ? (const uint8_t *)data + size : data, false}; /* data may be NULL then */
 }
 uint64_t cm_read_varint(cm_reader *reader);
 uint64_t cm_read_u64(cm_reader *reader);
