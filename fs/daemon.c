@@ -153,6 +153,17 @@ static int mount_arguments(const running *self, bool writable, struct fuse_args 
     return 0;
 }
 
+/* No more requests come: what is not committed yet is, now. */
+static void end_work(running *self, cm_mounted *mounted)
+{
+    cm_work *work = cm_view_work(mounted->view);
+
+    cm_ops_close_all(mounted);
+    if (work != NULL && cm_work_sync(work, 0) < 0)
+        log_line(self, "what was changed in work/ last could not be committed and is lost, see above");
+    cm_work_free(work);
+}
+
 static int serve(running *self, cm_mounted *mounted)
 {
     struct fuse_args arguments = FUSE_ARGS_INIT(0, NULL);
@@ -173,6 +184,7 @@ static int serve(running *self, cm_mounted *mounted)
                words[0] != '\0' ? words : "see the message above");
     } else {
         if (fuse_set_signal_handlers(session) == 0) {
+            mounted->kernel = session;
             set_end_signals(SIG_UNBLOCK);
             int result = fuse_session_loop_mt(session, &loop);
             set_end_signals(SIG_BLOCK);
@@ -181,6 +193,7 @@ static int serve(running *self, cm_mounted *mounted)
         }
         fuse_session_unmount(session);
     }
+    end_work(self, mounted); /* before the session goes, which commits tell what has moved */
     fuse_session_destroy(session);
     return code;
 }
@@ -226,12 +239,9 @@ static int serve_view(running *self, cm_mounted *mounted)
         if (result < 0)
             return refuse(self, "cannot serve %s: %s", options->store, strerror(-result));
     }
-    int code = serve(self, mounted);
-    cm_ops_close_all(mounted);
-    if (work != NULL && cm_work_sync(work, 0) < 0)
-        log_line(self, "what was changed in work/ last could not be committed and is lost, see above");
-    cm_work_free(work);
-    return code;
+    if (work != NULL)
+        cm_work_on_commit(work, cm_ops_moved, mounted);
+    return serve(self, mounted);
 }
 
 int cm_daemon_run(const cm_daemon_options *options)

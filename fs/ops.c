@@ -285,6 +285,24 @@ void cm_ops_close_all(cm_mounted *mounted)
         cm_ops_close(mounted, mounted->handles);
 }
 
+/* Beside the timeouts: who has just made a checkpoint with an fsync sees it. */
+void cm_ops_moved(void *arg, cm_node session, const char *branch)
+{
+    cm_mounted *mounted = arg;
+    char name[CM_FILE_NAME_MAX + 1];
+    cm_node parent = cm_view_is_root(mounted->view, session) ? FUSE_ROOT_ID : session;
+
+    if (mounted->kernel == NULL)
+        return;
+    /* What the kernel has not cached it need not forget: failures do not matter. */
+    (void)fuse_lowlevel_notify_inval_entry(mounted->kernel, parent, "head", strlen("head"));
+    if (branch != NULL) {
+        cm_name_encode(branch, "", name);
+        (void)fuse_lowlevel_notify_inval_entry(mounted->kernel, cm_node_sibling(session, CM_PLACE_BRANCHES), name,
+                                               strlen(name));
+    }
+}
+
 /* ---- directories ------------------------------------------------------------------------------------------------- */
 
 static void op_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
@@ -374,11 +392,11 @@ static void op_readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
 /* What is cached of a file that can change is looked at again with each open. */
-static void open_work(fuse_req_t request, fuse_ino_t node, bool writing, struct fuse_file_info *file)
+static void open_work(fuse_req_t request, fuse_ino_t node, unsigned flags, struct fuse_file_info *file)
 {
     cm_work *work = cm_view_work(mounted_of(request)->view);
     cm_work_handle *handle = NULL;
-    int result = work != NULL ? cm_work_open(work, node, writing ? CM_WORK_WRITE : 0, &handle) : -ESTALE;
+    int result = work != NULL ? cm_work_open(work, node, flags, &handle) : -ESTALE;
 
     if (result < 0)
         cm_ops_fail(request, node, result);
@@ -392,7 +410,8 @@ static void op_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *
     bool writing = (file->flags & O_ACCMODE) != O_RDONLY;
 
     if (cm_node_type(node) == CM_NODE_WORK) {
-        open_work(request, node, writing, file);
+        unsigned flags = (writing ? CM_WORK_WRITE : 0U) | (file->flags & O_TRUNC ? CM_WORK_TRUNCATE : 0U);
+        open_work(request, node, flags, file);
         return;
     }
     if (writing) {

@@ -14,7 +14,8 @@ typedef struct cm_handle cm_handle; /* an open file or directory */
 /* A session's user data. Filled by the daemon, which keeps it until the session is destroyed. */
 typedef struct cm_mounted {
     cm_view *view;
-    uid_t uid; /* whose the files are */
+    struct fuse_session *kernel; /* whom to tell what has moved; NULL: not mounted */
+    uid_t uid;                   /* whose the files are */
     gid_t gid;
     bool others;           /* others may read them too */
     pthread_key_t buffers; /* a read buffer for each thread: CM_READ_MAX bytes */
@@ -34,7 +35,10 @@ enum { CM_READ_MAX = 1 << 20 }; /* bytes of a read request */
 
 extern const struct fuse_lowlevel_ops cm_ops;
 
-/* Once the session is destroyed: closes what was open then. */
+/* For cm_work_on_commit, with a cm_mounted: the kernel is to ask again where the head is. */
+void cm_ops_moved(void *mounted, cm_node session, const char *branch);
+
+/* Once no more requests come: closes what is open. */
 void cm_ops_close_all(cm_mounted *mounted);
 
 #endif

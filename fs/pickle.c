@@ -164,6 +164,7 @@ typedef struct reader {
     memo_slot *memo;
     size_t memo_slots;
     uint64_t memo_count;   /* different indices: the next MEMOIZE's index */
+    uint32_t root;         /* the local index of the lowest object of the stack, or CM_INDEX_ROOT */
     uint32_t locals;       /* objects memoized in the pod */
     int protocol, written; /* of the stream; what the pod's body has been told */
     piece texts[2];        /* the last two texts pushed: what STACK_GLOBAL most often takes */
@@ -350,6 +351,8 @@ static int memo_put(reader *r, uint64_t index)
     r->memo_count += slot->index == 0;
     slot->index = index + 1;
     slot->local = r->locals++;
+    if (r->depth == 1 && r->mark_count == 0)
+        r->root = slot->local;
     if (r->pod != NULL)
         cm_body_memoize(cm_pod_body(r->pod));
     return 0;
@@ -361,8 +364,10 @@ static int memo_get(reader *r, uint64_t index)
 
     if (slot == NULL || slot->index == 0)
         return refuse(r, "object %llu is asked for, which was not memoized", (unsigned long long)index);
-    if (r->depth++ == 0)
+    if (r->depth++ == 0) {
         r->kind = NULL;
+        r->root = slot->local;
+    }
     if (r->pod != NULL)
         cm_pod_get(r->pod, slot->local);
     return 0;
@@ -530,6 +535,12 @@ static int stack_step(reader *r, const opcode *op)
     return 0;
 }
 
+/* APPEND, SETITEM, BUILD and those onto a container leave the object that it was. */
+static bool changes_in_place(const opcode *op, uint8_t code)
+{
+    return op->effect == ONTO || code == 'a' || code == 's' || code == 'b';
+}
+
 static int step(reader *r, uint8_t code)
 {
     const opcode *op = &opcodes[code];
@@ -550,6 +561,8 @@ static int step(reader *r, uint8_t code)
     if (result < 0)
         return result;
     note_kind(r, op);
+    if (r->depth == 1 && !changes_in_place(op, code))
+        r->root = CM_INDEX_ROOT;
     if (op->operand == TEXT) {
         r->texts[0] = r->texts[1];
         r->texts[1] = operand;
@@ -590,13 +603,15 @@ static int read_all(reader *r)
     return 0;
 }
 
-int cm_pickle_read(const void *data, size_t size, cm_pod *pod, char type[CM_PICKLE_TYPE_MAX],
+int cm_pickle_read(const void *data, size_t size, cm_pod *pod, uint32_t *root, char type[CM_PICKLE_TYPE_MAX],
                    char why[CM_PICKLE_WHY_MAX])
 {
-    reader r cm_cleanup(reader_clear) = {.data = data, .size = size, .pod = pod, .written = PROTO_MOST, .why = why};
+    reader r cm_cleanup(reader_clear) = {
+        .data = data, .size = size, .pod = pod, .written = PROTO_MOST, .root = CM_INDEX_ROOT, .why = why};
     int result = read_all(&r);
 
     strcpy(type, "pickle");
+    *root = r.root;
     if (result < 0)
         return result;
     if (r.kind != NULL && r.kind[0] != '\0')

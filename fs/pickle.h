@@ -16,9 +16,9 @@ enum { CM_PICKLE_TYPE_MAX = 256, CM_PICKLE_WHY_MAX = 256 };
 /*
  * Reads the stream in `data`. -EINVAL: it is none; `why` says where and why. -ENOMEM. With `pod` (of a save) its body becomes the
  * same value: memo indices are made local, framing is left out, large payloads are kept beside the body. These are borrowed from
- * `data`, see cm_pod_buffer; the pod is still to be finished. `type`: what the value is, as far as the stream tells, or "pickle".
+ * `data`, see cm_pod_buffer; the pod is still to be finished, with *root. `type`: what the value is, as far as the stream tells, or "pickle".
  */
-int cm_pickle_read(const void *data, size_t size, cm_pod *pod, char type[CM_PICKLE_TYPE_MAX],
+int cm_pickle_read(const void *data, size_t size, cm_pod *pod, uint32_t *root, char type[CM_PICKLE_TYPE_MAX],
                    char why[CM_PICKLE_WHY_MAX]);
 
 #endif

@@ -61,6 +61,11 @@ int cm_view_show_session(cm_view *view, const char *session)
     return result < 0 ? result : cm_view_session_number(view, session, &view->only);
 }
 
+bool cm_view_is_root(const cm_view *view, cm_node session)
+{
+    return view->only != 0 && cm_node_session(session) == view->only;
+}
+
 cm_store *cm_view_store(cm_view *view)
 {
     return view->store;

@@ -26,6 +26,8 @@ void cm_view_on_trouble(cm_view *view, void (*trouble)(void *arg, const char *me
 /* Shows one session, which must exist, at the top. Before anybody asks the view. */
 int cm_view_show_session(cm_view *view, const char *session);
 
+bool cm_view_is_root(const cm_view *view, cm_node session);
+
 enum cm_file_type { CM_FILE_DIRECTORY = 1, CM_FILE_REGULAR, CM_FILE_LINK };
 
 typedef struct cm_attributes {

@@ -391,6 +391,7 @@ static int show_change(cm_work *work, cm_work_file *file)
 int cm_work_check(cm_work *work, cm_work_file *file)
 {
     char type[CM_PICKLE_TYPE_MAX], why[CM_PICKLE_WHY_MAX] = "";
+    uint32_t root;
     int result = 0;
 
     (void)work;
@@ -409,7 +410,7 @@ int cm_work_check(cm_work *work, cm_work_file *file)
             if (data == MAP_FAILED)
                 return -errno;
         }
-        result = cm_pickle_read(data, (size_t)file->length, NULL, type, why);
+        result = cm_pickle_read(data, (size_t)file->length, NULL, &root, type, why);
         if (data != NULL)
             munmap(data, (size_t)file->length);
     }
@@ -452,7 +453,13 @@ int cm_work_open(cm_work *work, cm_node node, unsigned flags, cm_work_handle **h
     cm_work_file *file = NULL;
     int result = obtain_file(work, node, &file);
 
-    return result < 0 ? result : make_handle(work, file, flags, handle);
+    if (result == 0)
+        result = make_handle(work, file, flags, handle);
+    if (result == 0 && flags & CM_WORK_TRUNCATE && (result = cm_work_truncate(work, node, 0)) < 0) {
+        cm_work_close(*handle);
+        *handle = NULL;
+    }
+    return result;
 }
 
 /* ---- names --------------------------------------------------------------------------------------------------------------- */
@@ -481,7 +488,7 @@ static int understand(cm_work *work, uint64_t session, const char *file, const c
     *variable = NULL;
     if (strcmp(file, ".errors") == 0)
         return -EPERM;
-    if (cm_name_decode(file, ".pkl", name, &cut) == 0 && !(file[0] == '.')) {
+    if (cm_name_decode(file, ".pkl", name, &cut) == 0 && file[0] != '.') {
         if (cut && hint != NULL) {
             cm_name_encode(hint, ".pkl", again);
             cut = strcmp(again, file) != 0;
@@ -494,10 +501,10 @@ static int understand(cm_work *work, uint64_t session, const char *file, const c
     } else if (is_temporary(file)) {
         return 0;
     }
-    cm_work_note(
-        work, session, file,
-        cut ? "this file name does not tell the whole name of a variable, which was too long for it"
-            : "no name for a file here: variables are NAME.pkl, and temporary files begin with a dot or end in ~");
+    if (cut) /* what is copied into it may tell the name: see learn_name */
+        return 0;
+    cm_work_note(work, session, file,
+                 "no name for a file here: variables are NAME.pkl, and temporary files begin with a dot or end in ~");
     return -EINVAL;
 }
 
@@ -686,6 +693,48 @@ int cm_work_copy(cm_work_handle *handle, uint64_t offset, cm_node from, uint64_t
     return result < 0 ? result : show_change(handle->work, file);
 }
 
+/*
+ * A file name that had to be cut does not tell the variable's name; what was copied into the file may. -EINVAL: it does not, and
+ * .errors says so.
+ */
+static int learn_name(cm_work *work, cm_work_file *file)
+{
+    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    char home[CM_FILE_NAME_MAX + 1], name[CM_FILE_NAME_MAX + 1], again[CM_FILE_NAME_MAX + 1];
+    const char *variable = NULL;
+    uint64_t number = cm_node_session(file->node);
+    size_t at;
+    bool cut = false;
+
+    pthread_mutex_lock(&work->lock);
+    snprintf(home, sizeof home, "%s", file->home);
+    cm_work_session *session = cm_work_session_locked(work, number);
+    cm_work_edit *edit = session != NULL ? cm_work_find_locked(session, home, &at) : NULL;
+    bool open = edit != NULL && edit->what == file && edit->variable == NULL;
+    pthread_mutex_unlock(&work->lock);
+    if (!open || cm_name_decode(home, ".pkl", name, &cut) < 0 || !cut)
+        return 0;
+    pthread_mutex_lock(&file->lock);
+    cm_node source = file->source;
+    pthread_mutex_unlock(&file->lock);
+    if (source != 0 && cm_part_variables_get(work->view, source, &part) == 0 && cm_node_index(source) < part->count) {
+        cm_name_encode(part->variables[cm_node_index(source)].name, ".pkl", again);
+        if (strcmp(again, home) == 0)
+            variable = part->variables[cm_node_index(source)].name;
+    }
+    if (variable == NULL) {
+        cm_work_note(work, number, home,
+                     "this file name does not tell the whole name of a variable, which was too long for it");
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&work->lock);
+    edit = cm_work_find_locked(session, home, &at);
+    if (edit != NULL && edit->what == file && edit->variable == NULL)
+        edit->variable = strdup(variable);
+    pthread_mutex_unlock(&work->lock);
+    return 0;
+}
+
 /* Is the file to be committed under a name, and which one is that? */
 static bool to_be_committed(cm_work *work, cm_work_file *file, char name[CM_FILE_NAME_MAX + 1])
 {
@@ -707,10 +756,13 @@ int cm_work_flush(cm_work_handle *handle)
     char name[CM_FILE_NAME_MAX + 1], *why = NULL;
     cm_work_file *file = handle->file;
 
-    if (!handle->writing || !to_be_committed(handle->work, file, name))
+    if (!handle->writing)
         return 0;
+    int result = learn_name(handle->work, file);
+    if (result < 0 || !to_be_committed(handle->work, file, name))
+        return result;
     pthread_mutex_lock(&file->lock);
-    int result = cm_work_check(handle->work, file);
+    result = cm_work_check(handle->work, file);
     if (result == -EINVAL)
         why = strdup(file->why != NULL ? file->why : "not a complete pickle");
     pthread_mutex_unlock(&file->lock);

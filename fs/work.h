@@ -26,6 +26,8 @@ typedef struct cm_work cm_work;
  */
 int cm_work_new(cm_view *view, void (*trouble)(void *arg, const char *message), void *arg, cm_work **work);
 void cm_work_free(cm_work *work);
+/* Called, on any thread, when a commit has moved the head of the session that has this node. */
+void cm_work_on_commit(cm_work *work, void (*committed)(void *arg, cm_node session, const char *branch), void *arg);
 /* The view's; NULL: it is for reading only. */
 cm_work *cm_view_work(cm_view *view);
 
@@ -34,7 +36,7 @@ int cm_work_sync(cm_work *work, cm_node directory);
 
 typedef struct cm_work_handle cm_work_handle; /* an open file */
 
-enum cm_work_flags { CM_WORK_WRITE = 1 << 0, CM_WORK_EXCLUSIVE = 1 << 1 };
+enum cm_work_flags { CM_WORK_WRITE = 1 << 0, CM_WORK_EXCLUSIVE = 1 << 1, CM_WORK_TRUNCATE = 1 << 2 };
 
 /* -EINVAL: no name for a file of work/; .errors says so. */
 int cm_work_create(cm_work *work, cm_node directory, const char *name, unsigned flags, cm_node *node,

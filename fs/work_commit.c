@@ -122,6 +122,7 @@ static int save_stream(cm_save *save, taken *t)
 {
     char type[CM_PICKLE_TYPE_MAX], why[CM_PICKLE_WHY_MAX], summary[64];
     cm_work_file *file = t->what;
+    uint32_t root;
 
     if (t->data == NULL) {
         t->size = (size_t)file->length;
@@ -136,9 +137,9 @@ static int save_stream(cm_save *save, taken *t)
     if (result == 0 && pod == NULL)
         result = -ENOMEM;
     if (result == 0)
-        result = cm_pickle_read(t->data, t->size, pod, type, why);
+        result = cm_pickle_read(t->data, t->size, pod, &root, type, why);
     if (result == 0)
-        result = cm_save_pod_finish(save, pod, CM_INDEX_ROOT);
+        result = cm_save_pod_finish(save, pod, root);
     snprintf(summary, sizeof summary, "written through the mount, %zu bytes", t->size);
     if (result == 0)
         result = cm_save_variable_end(save, pod, CM_INDEX_ROOT, type, summary);
@@ -306,6 +307,18 @@ static void drop_committed(commit *c)
     }
 }
 
+static void tell_committed(const commit *c)
+{
+    cm_session_info info = {0};
+    cm_node session = cm_node_place(CM_PLACE_SESSION, c->number, 0);
+
+    if (c->work->committed == NULL || c->effects == 0)
+        return;
+    if (cm_view_session(c->work->view, session, &info) == 0)
+        c->work->committed(c->work->committed_arg, session, info.branch);
+    cm_session_info_clear(&info);
+}
+
 static void note_failure(commit *c, int error)
 {
     char text[1200];
@@ -352,6 +365,8 @@ int cm_work_commit(cm_work *work, uint64_t number)
     }
     give_back(&c);
     pthread_mutex_unlock(&session->commit_lock);
+    if (result == 0)
+        tell_committed(&c);
     return result;
 }
 
@@ -447,6 +462,12 @@ int cm_work_new(cm_view *view, void (*trouble)(void *arg, const char *message), 
     view->work = work;
     *result = work;
     return 0;
+}
+
+void cm_work_on_commit(cm_work *work, void (*committed)(void *arg, cm_node session, const char *branch), void *arg)
+{
+    work->committed = committed;
+    work->committed_arg = arg;
 }
 
 void cm_work_free(cm_work *work)

@@ -74,8 +74,8 @@ void cm_op_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_
     (void)mode;
     if (work == NULL)
         return;
-    unsigned flags =
-        ((file->flags & O_ACCMODE) != O_RDONLY ? CM_WORK_WRITE : 0U) | (file->flags & O_EXCL ? CM_WORK_EXCLUSIVE : 0U);
+    unsigned flags = ((file->flags & O_ACCMODE) != O_RDONLY ? CM_WORK_WRITE : 0U) |
+                     (file->flags & O_EXCL ? CM_WORK_EXCLUSIVE : 0U) | (file->flags & O_TRUNC ? CM_WORK_TRUNCATE : 0U);
     int result = cm_work_create(work, parent, name, flags, &node, &opened);
     if (result == 0)
         result = cm_ops_entry(mounted, node, true, &entry);

@@ -70,6 +70,8 @@ struct cm_work {
     cm_view *view;
     void (*trouble)(void *arg, const char *message);
     void *arg;
+    void (*committed)(void *arg, cm_node session, const char *branch);
+    void *committed_arg;
     pthread_mutex_t lock; /* held for moments */
     pthread_cond_t wake;
     pthread_t committer;

@@ -118,8 +118,10 @@ int cm_work_source(cm_work *work, cm_node node, cm_node *source, uint64_t *size)
         cm_work_file_unref(work, file);
         return *source != 0 ? 0 : -EOPNOTSUPP;
     }
+    if (cm_node_in_work(node) && cm_node_number(node) == 0)
+        return -ESTALE; /* committed since the kernel asked for it: it will ask again */
     if (cm_node_in_work(node))
-        *source = cm_node_number(node) > 0 ? cm_work_pickle_of(node) : 0;
+        *source = cm_work_pickle_of(node);
     else if (cm_node_type(node) == CM_NODE_PICKLE)
         *source = node;
     if (*source == 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import chipmink
 import pytest
-from mounting import Mount, why_no_mount
+from mounting import Mount, stop_server, why_no_mount
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,7 @@ def _no_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def store(tmp_path: Path) -> Iterator[chipmink.Store]:
     with chipmink.open(tmp_path / "store") as opened:
         yield opened
+    stop_server(tmp_path / "store")
 
 
 @pytest.fixture

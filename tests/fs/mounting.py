@@ -36,6 +36,27 @@ def why_no_mount() -> str | None:
     return None
 
 
+def stop_server(store: Path) -> None:
+    """End the server of a store, should one run; it is started again when somebody needs it."""
+    subprocess.run(
+        [str(find_command()), "stop", "--store", store], capture_output=True, timeout=60, check=False
+    )
+
+
+def server_of(store: Path) -> int | None:
+    """Give the process that serves a store."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if arguments[1:2] == [b"serve"] and os.fsencode(store) in arguments:
+            return int(entry.name)
+    return None
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
     """Poll generously: the machine may be busy."""
     deadline = time.monotonic() + seconds
