@@ -93,10 +93,16 @@ int cm_work_edit_locked(cm_work *work, cm_work_session *session, const char *fil
                         cm_work_file *what);
 void cm_work_forget_locked(cm_work *work, cm_work_session *session, size_t at);
 void cm_work_touch_locked(cm_work *work, cm_work_session *session);
+cm_work_file *cm_work_find_file_locked(cm_work *work, cm_node node);
+/* A new one with a reference; `node` 0: one of its own. NULL: out of memory. */
+cm_work_file *cm_work_add_file_locked(cm_work *work, uint64_t session, cm_node node, const char *home);
 void cm_work_file_unref(cm_work *work, cm_work_file *file);
 cm_work_file *cm_work_file_get(cm_work *work, cm_node node); /* that is in memory; NULL: none */
 /* One line of .errors, the only one of its file; text NULL: none any more. */
 void cm_work_note(cm_work *work, uint64_t session, const char *file, const char *text);
+
+/* An open file; takes over the reference. */
+int cm_work_make_handle(cm_work *work, cm_work_file *file, unsigned flags, cm_work_handle **handle);
 
 /* With the file's lock: is it one complete pickle? -EINVAL and file->why; other errors. */
 int cm_work_check(cm_work *work, cm_work_file *file);
