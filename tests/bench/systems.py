@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stores import open_ready, stop_server
+
 
 class System(ABC):
     """Saves states of a namespace in a directory, and loads the last one.
@@ -49,9 +51,8 @@ class Chipmink(System):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        import chipmink
-
-        self._store = chipmink.open(directory / "store")
+        self._path = directory / "store"
+        self._store = open_ready(self._path)
         self._session = self._store.session("bench")
 
     def save(self, namespace: dict[str, Any]) -> int:
@@ -67,8 +68,9 @@ class Chipmink(System):
         return True
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store and end its server."""
         self._store.close()
+        stop_server(self._path)
 
 
 class PickleFiles(System):

@@ -12,7 +12,6 @@ import pickle
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import shapes
+from stores import COMMAND, opened, stop_server
 
-CHIPMINK = Path(sys.executable).with_name("chipmink")
 KINDS = {
     "lists of dicts": ("dicts", 200_000),
     "instances": ("instances", 200_000),
@@ -97,13 +96,11 @@ def clock(call: Callable[[], Any]) -> float:
 
 def walk(kind: str, directory: str, seed: int, divisor: int, repeats: int) -> dict[str, Any]:
     """First saves into fresh stores, beside `pickle.dumps` of the same."""
-    import chipmink
-
     value = value_of(kind, seed, divisor)
     measured: dict[str, list[float]] = {"walk": [], "save": [], "dumps": []}
     for number in range(repeats):
         measured["dumps"].append(clock(lambda: pickle.dumps(value, protocol=5)))
-        with chipmink.open(Path(directory) / f"store-{number}") as store:
+        with opened(Path(directory) / f"store-{number}") as store:
             gc.collect()
             begun = time.perf_counter()
             checkpoint = store.session("bench").save({"value": value})
@@ -114,11 +111,9 @@ def walk(kind: str, directory: str, seed: int, divisor: int, repeats: int) -> di
 
 def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str, Any]:
     """Saves of a namespace of all kinds and of 100 small variables, unchanged since the last."""
-    import chipmink
-
     namespace = {kind: value_of(kind, seed, divisor) for kind in KINDS}
     namespace |= {f"small{i}": list(range(i)) for i in range(100)}
-    with chipmink.open(Path(directory) / "store") as store:
+    with opened(Path(directory) / "store") as store:
         session = store.session("bench")
         first = session.save(namespace).stats
         later, seconds = [], []
@@ -131,10 +126,8 @@ def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str
 
 def prepare_load(kind: str, directory: str, seed: int, divisor: int) -> dict[str, Any]:
     """Save a value, and a plain pickle of it beside."""
-    import chipmink
-
     value = value_of(kind, seed, divisor)
-    with chipmink.open(Path(directory) / "store") as store:
+    with opened(Path(directory) / "store") as store:
         store.session("bench").save({"value": value})
     (Path(directory) / "plain.pkl").write_bytes(pickle.dumps({"value": value}, protocol=5))
     return {}
@@ -142,11 +135,9 @@ def prepare_load(kind: str, directory: str, seed: int, divisor: int) -> dict[str
 
 def full_load(directory: str, repeats: int) -> dict[str, Any]:
     """Load what `prepare_load` saved: from the store, and with `pickle.loads` from memory."""
-    import chipmink
-
     plain = (Path(directory) / "plain.pkl").read_bytes()
     measured: dict[str, list[float]] = {"load": [], "loads": [], "loads, collector off": []}
-    with chipmink.open(Path(directory) / "store") as store:
+    with opened(Path(directory) / "store") as store:
         session = store.session("bench")
         for _ in range(repeats):
             measured["loads"].append(clock(lambda: pickle.loads(plain)))
@@ -159,15 +150,13 @@ def full_load(directory: str, repeats: int) -> dict[str, Any]:
 
 def one_variable(directory: str, seed: int, divisor: int, repeats: int) -> dict[str, Any]:
     """Load one variable of 100, beside the same from a store that holds nothing else."""
-    import chipmink
-
     rng = random.Random(seed)
     values = {f"v{i:03d}": shapes.dicts(rng, max(20_000 // divisor, 10)) for i in range(100)}
     name = "v050"
     measured: dict[str, list[float]] = {"of 100": [], "alone": [], "all": []}
     with (
-        chipmink.open(Path(directory) / "many") as many,
-        chipmink.open(Path(directory) / "alone") as alone,
+        opened(Path(directory) / "many") as many,
+        opened(Path(directory) / "alone") as alone,
     ):
         many.session("bench").save(values)
         alone.session("bench").save({name: values[name]})
@@ -185,11 +174,12 @@ def mounted(directory: Path) -> Iterator[Path]:
     mount_point = directory / "mnt"
     mount_point.mkdir(exist_ok=True)
     environment = {**os.environ, "CHIPMINK_STORE": str(directory / "store")}
-    subprocess.run([CHIPMINK, "mount", mount_point], env=environment, check=True)
+    subprocess.run([COMMAND, "mount", mount_point], env=environment, check=True)
     try:
         yield mount_point
     finally:
-        subprocess.run([CHIPMINK, "umount", mount_point], env=environment, check=True)
+        subprocess.run([COMMAND, "umount", mount_point], env=environment, check=True)
+        stop_server(directory / "store")
 
 
 def run_clocked(command: list[str | Path]) -> float:
@@ -203,10 +193,8 @@ def mount_cat(
     directory: str, seed: int, size: int, repeats: int, drop_caches: bool
 ) -> dict[str, Any]:
     """`cat` of one incompressible array through a fresh mount, then again from the page cache."""
-    import chipmink
-
     place = Path(directory)
-    with chipmink.open(place / "store") as store:
+    with opened(place / "store") as store:
         store.session("bench").save({"array": shapes.incompressible(seed, size)})
     measured: dict[str, Any] = {"cold": [], "warm": [], "cold disk": []}
     path = Path("sessions/bench/head/vars/array.pkl")
@@ -225,10 +213,8 @@ def mount_cat(
 
 def mount_list(directory: str, variables: int, repeats: int) -> dict[str, Any]:
     """`ls -l` of a directory of many variables through a fresh mount."""
-    import chipmink
-
     place = Path(directory)
-    with chipmink.open(place / "store") as store:
+    with opened(place / "store") as store:
         store.session("bench").save({f"variable_{i:06d}": [i, str(i)] for i in range(variables)})
     cold, warm = [], []
     for _ in range(repeats):

@@ -272,8 +272,8 @@ class Demo:
         title("6. Re-read and check everything")
         self._shell("chipmink verify", shown="chipmink verify")
 
-    def unmount(self) -> None:
-        """Unmount, if mounted."""
+    def end(self) -> None:
+        """Unmount, if mounted, and stop the store's server, if it runs."""
         if self.mounted:
             try:
                 run([CHIPMINK, "umount", self.mount_point])
@@ -281,6 +281,9 @@ class Demo:
                 run([CHIPMINK, "umount", "--lazy", self.mount_point])
             self.mounted = False
             print(f" $ chipmink umount {self.mount_point.name}")
+        if Path(os.environ["CHIPMINK_STORE"]).exists():
+            run([CHIPMINK, "stop"])
+            print(" $ chipmink stop")
 
     def _shell(self, command: str, limit: int = 20, shown: str | None = None) -> None:
         """Run a command as a user would type it; print it and the first lines of its output."""
@@ -371,7 +374,7 @@ def main() -> int:
             demo.restore_session()
             demo.verify()
         finally:
-            demo.unmount()
+            demo.end()
     except DemoError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
