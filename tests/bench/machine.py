@@ -19,7 +19,7 @@ def describe(directory: Path) -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_at_start": round(os.getloadavg()[0], 2),  # above 0.5 or so, something else runs here too
+        "load_at_start": round(os.getloadavg()[0], 2),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "file_system": _output("stat", "-f", "-c", "%T", str(directory)),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
