@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { KEY_DEPTH_MOST = 16 };
+enum { KEY_DEPTH_MOST = 16, SORT_RUN = 1 << 14 };
 
 typedef struct sort_key {
     uint64_t prefix;   /* the first eight bytes, big endian: most comparisons end here */
@@ -63,7 +63,22 @@ static int compare(const void *a, const void *b)
     return order ? order : x->offset < y->offset ? -1 : x->offset > y->offset; /* equal ones as they came */
 }
 
-static void sort_keys(sort_key *keys, size_t count, const uint8_t *base)
+/* Merges the sorted halves of keys[0..count), the first of `half` keys, by way of `spare`. */
+static int merge(sort_key *keys, size_t half, size_t count, sort_key *spare)
+{
+    size_t i = 0, j = half;
+    for (size_t to = 0; to < count; to++) {
+        bool first = j == count || (i < half && compare(&keys[i], &keys[j]) <= 0);
+        spare[to] = keys[first ? i++ : j++];
+        if (to % SORT_RUN == 0 && PyErr_CheckSignals() < 0)
+            return -1;
+    }
+    memcpy(keys, spare, count * sizeof *keys);
+    return 0;
+}
+
+/* Sorts in steps, between which signals are looked at: big sets take a second. -1 with an exception. */
+static int sort_keys(sort_key *keys, size_t count, const uint8_t *base)
 {
     for (size_t i = 0; i < count; i++) {
         keys[i].bytes = base + keys[i].offset;
@@ -71,7 +86,24 @@ static void sort_keys(sort_key *keys, size_t count, const uint8_t *base)
         for (size_t j = 0; j < 8; j++)
             keys[i].prefix = keys[i].prefix << 8 | (j < keys[i].size ? keys[i].bytes[j] : 0);
     }
-    qsort(keys, count, sizeof *keys, compare);
+    for (size_t at = 0; at < count; at += SORT_RUN) {
+        qsort(keys + at, count - at < SORT_RUN ? count - at : SORT_RUN, sizeof *keys, compare);
+        if (at && PyErr_CheckSignals() < 0)
+            return -1;
+    }
+    if (count <= SORT_RUN)
+        return 0;
+    sort_key *spare = calloc(count, sizeof *spare);
+    if (!spare) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int result = 0;
+    for (size_t half = SORT_RUN; half < count && result == 0; half *= 2)
+        for (size_t at = 0; at + half < count && result == 0; at += 2 * half)
+            result = merge(keys + at, half, count - at < 2 * half ? count - at : 2 * half, spare);
+    free(spare);
+    return result;
 }
 
 static int append_key(cm_walk *walk, key_arena *arena, PyObject *object, int depth);
@@ -121,8 +153,7 @@ static int append_frozenset_key(cm_walk *walk, key_arena *arena, PyObject *set, 
         keys[i].size = inner.size - keys[i].offset;
     }
     if (result > 0) {
-        sort_keys(keys, count, inner.data);
-        if (arena_number(arena, 'z', count) < 0)
+        if (sort_keys(keys, count, inner.data) < 0 || arena_number(arena, 'z', count) < 0)
             result = -1;
         for (size_t i = 0; result > 0 && i < count; i++)
             if (arena_append(arena, keys[i].bytes, keys[i].size) < 0)
@@ -198,6 +229,10 @@ PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set)
     if (!keys)
         PyErr_NoMemory();
     for (size_t i = 0; result > 0 && i < count; i++) {
+        if (i % SORT_RUN == SORT_RUN - 1 && PyErr_CheckSignals() < 0) {
+            result = -1;
+            break;
+        }
         keys[i].element = PyList_GET_ITEM(list, (Py_ssize_t)i);
         keys[i].offset = arena.size;
         result = append_key(walk, &arena, keys[i].element, 0);
@@ -207,8 +242,9 @@ PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set)
         }
         keys[i].size = arena.size - keys[i].offset;
     }
+    if (result > 0 && sort_keys(keys, count, arena.data) < 0)
+        result = -1;
     if (result > 0) {
-        sort_keys(keys, count, arena.data);
         for (size_t i = 0; i < count; i++) /* a permutation: every element keeps its one reference */
             PyList_SET_ITEM(list, (Py_ssize_t)i, keys[i].element);
     }
