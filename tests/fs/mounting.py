@@ -39,7 +39,10 @@ def why_no_mount() -> str | None:
 def stop_server(store: Path) -> None:
     """End the server of a store, should one run; it is started again when somebody needs it."""
     subprocess.run(
-        [str(find_command()), "stop", "--store", store], capture_output=True, timeout=60, check=False
+        [str(find_command()), "stop", "--store", store],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
 
 

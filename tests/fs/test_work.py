@@ -12,8 +12,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 from pathlib import Path
 
@@ -68,9 +66,7 @@ def errors(work: Path) -> str:
 # ---- by reference
 
 
-def test_copy_by_reference(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_copy_by_reference(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """cp of a variable makes a checkpoint that has it, and writes none of its bytes."""
     b = two[1]
     work = mounted.session("b") / "work"
@@ -90,10 +86,8 @@ def test_copy_by_reference(
     assert names(work) == {"y.pkl", "big.pkl"}
 
 
-def test_copy_from_anywhere(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
-    """From older checkpoints, with their sharing dissolved; under another name; onto one that is there."""
+def test_copy_from_anywhere(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
+    """From older checkpoints, without their sharing; under another name; onto what is there."""
     a, b = two
     work = mounted.session("b") / "work"
     log = mounted.session("a") / "log"
@@ -104,8 +98,12 @@ def test_copy_from_anywhere(
     run("cp", "-a", mounted.session("a") / "work/big.pkl", work / "more.pkl")
     commit(work)
     assert b.load() == {
-        "one": {"of": [1, 2, 3]}, "two": [[1, 2, 3]],
-        "y": 1, "linked": 2, "again": BIG, "more": BIG,
+        "one": {"of": [1, 2, 3]},
+        "two": [[1, 2, 3]],
+        "y": 1,
+        "linked": 2,
+        "again": BIG,
+        "more": BIG,
     }
     assert b.head.number == 2, "one checkpoint for all of them"
     assert b.head.message == "work: added again, linked, more, one, two; changed y"
@@ -119,7 +117,7 @@ def test_copy_from_anywhere(
 def test_big_copies_move_nothing(
     store: chipmink.Store, two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
 ) -> None:
-    """More than fits an answer of the protocol: the reference is the whole variable all the same."""
+    """More than fits an answer of the protocol: it is the whole variable all the same."""
     zeros = np.zeros(5_000_000_000, np.uint8)
     store.session("zeros").save({"z": zeros})
     source = mounted.session("zeros") / "head/vars/z.pkl"
@@ -162,9 +160,7 @@ def test_partial_copies_are_data(
 # ---- names
 
 
-def test_rename_and_remove(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_rename_and_remove(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     a = two[0]
     work = mounted.session("a") / "work"
     run("mv", work / "x.pkl", work / "renamed.pkl")
@@ -187,10 +183,8 @@ def test_rename_and_remove(
     assert a.head.number == number
 
 
-def test_temporary_names(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
-    """What editors and rsync do: write beside, rename onto; keep what was there under another name."""
+def test_temporary_names(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
+    """What editors and rsync do: write beside, rename onto; keep what was there."""
     b = two[1]
     work = mounted.session("b") / "work"
     for temporary in (".y.pkl.aB3dEf", "y.pkl~", "y.pkl.tmp", "y.part"):
@@ -230,9 +224,7 @@ def test_other_names_are_refused(
         (mounted.session("b") / "head/vars/y.pkl").unlink()
 
 
-def test_odd_variable_names(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_odd_variable_names(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     a, b = two
     long = "n" * 300
     a.save({"a/b": 1, ".dot": 2, "": 3, long: 4})
@@ -275,7 +267,9 @@ def _values() -> dict[str, object]:
 
 def same(one: object, other: object) -> bool:
     """Tell whether two objects pickle alike."""
-    return pickletools.optimize(pickle.dumps(one, 4)) == pickletools.optimize(pickle.dumps(other, 4))
+    return pickletools.optimize(pickle.dumps(one, 4)) == pickletools.optimize(
+        pickle.dumps(other, 4)
+    )
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -323,7 +317,9 @@ def _slow(value: object, protocol: int) -> bytes:
 def test_old_names(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """Pickles of Python 2 name modules that were renamed since."""
     work = mounted.session("b") / "work"
-    (work / "old.pkl").write_bytes(b"c__builtin__\nset\n(lp0\nI1\nag0\na.".replace(b"(lp0\nI1\nag0\na", b"((lp0\nI1\natR"))
+    (work / "old.pkl").write_bytes(
+        b"c__builtin__\nset\n(lp0\nI1\nag0\na.".replace(b"(lp0\nI1\nag0\na", b"((lp0\nI1\natR")
+    )
     (work / "two.pkl").write_bytes(b"(c__builtin__\nxrange\n\x80\x04ccollections\nOrderedDict\nt.")
     commit(work)
     assert errors(work) == ""
@@ -424,9 +420,7 @@ def test_large_bytes_are_deduplicated(
     assert two[1].load(names=["again"]) == {"again": BIG}
 
 
-def test_writing_in_place(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_writing_in_place(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """Seeking, overwriting, appending, truncating: files, as everywhere."""
     work = mounted.session("b") / "work"
     reference, choose = bytearray(), random.Random(3)
@@ -434,7 +428,10 @@ def test_writing_in_place(
         for _ in range(300):
             action = choose.randrange(4)
             if action == 0:
-                at, data = choose.randrange(len(reference) + 1000), choose.randbytes(choose.randrange(1, 9000))
+                at, data = (
+                    choose.randrange(len(reference) + 1000),
+                    choose.randbytes(choose.randrange(1, 9000)),
+                )
                 os.pwrite(file.fileno(), data, at)
                 reference.extend(bytes(max(0, at - len(reference))))
                 reference[at : at + len(data)] = data
@@ -454,7 +451,7 @@ def test_writing_in_place(
     with (work / "y.pkl").open("r+b") as file:  # unchanged bytes, written again in the middle
         file.seek(100)
         file.write(value[100:200])
-    whole = (mounted.session("a") / "work/big.pkl")
+    whole = mounted.session("a") / "work/big.pkl"
     before = whole.read_bytes()
     with whole.open("r+b") as file:  # a variable of the head, changed in place
         file.seek(1000)
@@ -462,16 +459,17 @@ def test_writing_in_place(
     commit(work)
     commit(whole.parent)
     assert two[1].load() == {"y": list(range(1000))}
-    assert two[0].load()["big"] == BIG[: 1000 - before.index(BIG)] + b"changed" + BIG[1007 - before.index(BIG) :]
+    assert (
+        two[0].load()["big"]
+        == BIG[: 1000 - before.index(BIG)] + b"changed" + BIG[1007 - before.index(BIG) :]
+    )
     assert (mounted.session("a") / "log/000001/vars/big.pkl").read_bytes() == before
 
 
 # ---- when
 
 
-def test_commits_by_itself(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_commits_by_itself(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """A moment after the last change; many of them make one checkpoint."""
     b = two[1]
     work = mounted.session("b") / "work"
@@ -481,12 +479,12 @@ def test_commits_by_itself(
     assert b.head.number <= 4
     assert b.load() == {"y": 5} | {f"v{i}": i for i in range(200)}
     assert "and" in b.head.message
-    assert wait_until(lambda: os.readlink(mounted.session("b") / "head") == f"log/{b.head.number:06}")
+    assert wait_until(
+        lambda: os.readlink(mounted.session("b") / "head") == f"log/{b.head.number:06}"
+    )
 
 
-def test_fsync_commits(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_fsync_commits(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     b = two[1]
     with (mounted.session("b") / "work/z.pkl").open("wb") as file:
         file.write(pickle.dumps("z"))
@@ -504,9 +502,7 @@ def test_fsync_commits(
     assert b.load()["z"] == "zz"
 
 
-def test_unmounting_commits(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_unmounting_commits(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     (mounted.session("b") / "work/z.pkl").write_bytes(pickle.dumps("z"))
     assert mounted.umount().returncode == 0
     assert two[1].load()["z"] == "z"
@@ -525,9 +521,7 @@ def test_the_session_learns_of_it(
     assert pickle.loads((mounted.session("b") / "work/y.pkl").read_bytes()) == 6
 
 
-def test_a_killed_server(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_a_killed_server(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """The mount starts another one and goes on: reading, and committing."""
     work = mounted.session("b") / "work"
     stop = threading.Event()
@@ -540,7 +534,7 @@ def test_a_killed_server(
                 assert pickle.loads(data) == BIG
                 names(mounted.session("b") / "head/vars")
                 names(mounted.point / "pods/00")
-        except BaseException as error:  # noqa: BLE001  handed to the test
+        except BaseException as error:
             failures.append(error)
 
     reader = threading.Thread(target=read)
@@ -680,7 +674,9 @@ def test_find_newer_and_times(
     log = mounted.session("a") / "log"
     x, big = log / "000002/vars/x.pkl", log / "000002/vars/big.pkl"
     assert run("find", log / "000002/vars", "-newer", big).splitlines() == [
-        str(log / "000002/vars"), str(x)]
+        str(log / "000002/vars"),
+        str(x),
+    ]
     work = mounted.session("b") / "work"
     marker = tmp_path / "marker"
     marker.touch()
@@ -696,7 +692,7 @@ def test_find_newer_and_times(
 def _random_value(choose: random.Random, depth: int = 0) -> object:
     kind = choose.randrange(9 if depth < 4 else 6)
     if kind == 0:
-        return choose.randrange(-(10**choose.randrange(1, 40)), 10**30)
+        return choose.randrange(-(10 ** choose.randrange(1, 40)), 10**30)
     if kind == 1:
         return choose.random()
     if kind == 2:
@@ -744,9 +740,16 @@ def test_random_trees(store: chipmink.Store, unmounted: Mount, tmp_path: Path, s
                 data = (directory / "vars" / f"{name}.pkl").read_bytes()
                 assert len(data) == variable.size
                 direct = subprocess.run(
-                    [unmounted.command, "cat", "--store", unmounted.store,
-                     f"{session.name}@{checkpoint.number}", name],
-                    capture_output=True, check=True,
+                    [
+                        unmounted.command,
+                        "cat",
+                        "--store",
+                        unmounted.store,
+                        f"{session.name}@{checkpoint.number}",
+                        name,
+                    ],
+                    capture_output=True,
+                    check=True,
                 ).stdout
                 assert data == direct
                 files += 1
@@ -762,9 +765,7 @@ def test_random_trees(store: chipmink.Store, unmounted: Mount, tmp_path: Path, s
 LONG = float(os.environ.get("CHIPMINK_LONG_TESTS", "0"))  # seconds for each load; 0: a few
 
 
-def test_load_on_work(
-    two: tuple[chipmink.Session, chipmink.Session], mounted: Mount
-) -> None:
+def test_load_on_work(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """Several threads do everything at once in one work/: no crash, no leak, and an orderly end."""
     work = mounted.session("b") / "work"
     end = threading.Event()
@@ -830,27 +831,57 @@ def fio(mounted: Mount, *jobs: str) -> None:
 
 def test_fio_reads(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     file = mounted.session("a") / "head/vars/big.pkl"
-    fio(mounted, "--name=read", "--readonly", f"--filename={str(file).replace(':', chr(92) + ':')}",
-        "--rw=randread", "--bs=4k", "--numjobs=4", "--ioengine=psync")
+    fio(
+        mounted,
+        "--name=read",
+        "--readonly",
+        f"--filename={str(file).replace(':', chr(92) + ':')}",
+        "--rw=randread",
+        "--bs=4k",
+        "--numjobs=4",
+        "--ioengine=psync",
+    )
 
 
 def test_fio_writes(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     work = mounted.session("b") / "work"
-    fio(mounted, "--name=mixed", f"--directory={work}", "--filename_format=.fio.$jobnum",
-        "--rw=randrw", "--bs=4k", "--size=8m", "--numjobs=4", "--ioengine=psync", "--fsync=64",
-        "--verify=crc32c", "--verify_backlog=256")
+    fio(
+        mounted,
+        "--name=mixed",
+        f"--directory={work}",
+        "--filename_format=.fio.$jobnum",
+        "--rw=randrw",
+        "--bs=4k",
+        "--size=8m",
+        "--numjobs=4",
+        "--ioengine=psync",
+        "--fsync=64",
+        "--verify=crc32c",
+        "--verify_backlog=256",
+    )
     assert {name for name in names(work) if name.startswith(".fio")}
 
 
 def test_stress_ng(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
-    """Its stressors want directories and sockets, which are refused: whatever they try, all goes on."""
+    """Its stressors want directories and sockets, which are refused: all goes on."""
     if shutil.which("stress-ng") is None:
         pytest.skip("stress-ng is not installed")
     work = mounted.session("b") / "work"
     subprocess.run(
-        ["stress-ng", "--class", "filesystem", "--seq", "1", "--timeout", f"{LONG / 40 if LONG else 0.2}s",
-         "--temp-path", work],
-        capture_output=True, timeout=600, check=False,
+        [
+            "stress-ng",
+            "--class",
+            "filesystem",
+            "--seq",
+            "1",
+            "--timeout",
+            f"{LONG / 40 if LONG else 0.2}s",
+            "--temp-path",
+            work,
+        ],
+        capture_output=True,
+        timeout=600,
+        check=False,
     )
     assert mounted.is_mounted()
     assert pickle.loads((work / "y.pkl").read_bytes()) == 5
