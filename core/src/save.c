@@ -161,10 +161,8 @@ cm_checkpoint *cm_save_checkpoint(cm_save *save)
     return save->checkpoint ? cm_checkpoint_ref(save->checkpoint) : NULL;
 }
 
-void cm_save_free(cm_save *save)
+int cm_save_cancel(cm_save *save)
 {
-    if (!save)
-        return;
     pthread_mutex_lock(&save->lock);
     if (!save->irrevocable)
         save->cancelled = true;
@@ -174,6 +172,15 @@ void cm_save_free(cm_save *save)
     cm_save_stop_workers(save);
     if (save->committer_started)
         pthread_join(save->committer, NULL);
+    save->committer_started = false;
+    return save->checkpoint ? 0 : -ECANCELED;
+}
+
+void cm_save_free(cm_save *save)
+{
+    if (!save)
+        return;
+    (void)!cm_save_cancel(save); /* once it is committed, that does nothing */
     if (save->txn)
         save->store->backend->ops->abort(save->txn);
     if (save->checkpoint)

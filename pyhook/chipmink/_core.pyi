@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+_T = TypeVar("_T")
 
 __version__: str
 
@@ -15,8 +17,9 @@ def save(
     message: str | None,
     code: str | None,
     describe: Callable[[object], tuple[str, str]],
-    base: dict[str, str] | None = None,
-) -> tuple[Checkpoint, list[tuple[str, str]], str | None]: ...
+    base: dict[str, str] | None,
+    done: Callable[[Checkpoint, list[tuple[str, str]], str | None], _T],
+) -> _T: ...
 
 @final
 class Store:

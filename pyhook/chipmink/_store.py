@@ -356,15 +356,22 @@ class Session:
         message, code = _text("message", message), _text("code", code)
         self.store._check()
         with self.store._alone():
-            core, arrivals, branch = self._save(items, message, code)
-            checkpoint = self.store._checkpoint(core)
-            self._settle(checkpoint, [name for name, _ in items], arrivals, branch)
+            checkpoint = self._save(items, message, code)
+        self._tell(checkpoint)
         return checkpoint
 
     def _save(
         self, items: list[tuple[str, Any]], message: str | None, code: str | None
-    ) -> tuple[_core.Checkpoint, list[tuple[str, str]], str | None]:
+    ) -> Checkpoint:
         """Save; again, if the server ended meanwhile: what is there is not written twice."""
+
+        def done(
+            core: _core.Checkpoint, arrivals: list[tuple[str, str]], branch: str | None
+        ) -> Checkpoint:
+            checkpoint = self.store._checkpoint(core)
+            self._settle(checkpoint, [name for name, _ in items], arrivals, branch)
+            return checkpoint
+
         for left in reversed(range(_SAVE_ATTEMPTS)):
             try:
                 return _core.save(
@@ -375,6 +382,7 @@ class Session:
                     code,
                     _summary.describe,
                     self.store._bases.get(self.name),
+                    done,
                 )
             except StoreError as error:
                 if error.errno != errno.ECONNRESET or left == 0:
@@ -388,7 +396,7 @@ class Session:
         arrivals: list[tuple[str, str]],
         branch: str | None,
     ) -> None:
-        """Note what the namespace now is, and tell what others did to the session."""
+        """Note what the namespace now is, and what others did to the session."""
         old = self.store._bases.get(self.name, {})
         by_others = {name: what for what, name in arrivals}
         base = {}
@@ -403,6 +411,9 @@ class Session:
         checkpoint.conflicts = MappingProxyType(
             {n: branch or "" for n, what in by_others.items() if what == "C"}
         )
+
+    def _tell(self, checkpoint: Checkpoint) -> None:
+        """Warn, in the caller of `save`, of what others did to the session."""
         if checkpoint.arrived:
             warnings.warn(
                 f"session {self.name!r}: {', '.join(checkpoint.arrived)} came from elsewhere; "
@@ -413,7 +424,7 @@ class Session:
         if checkpoint.conflicts:
             warnings.warn(
                 f"session {self.name!r}: {', '.join(checkpoint.conflicts)} was changed elsewhere "
-                f"too; their value is on the branch {branch!r}",
+                f"too; their value is on the branch {next(iter(checkpoint.conflicts.values()))!r}",
                 Arrived,
                 stacklevel=3,
             )

@@ -157,34 +157,55 @@ static int list_arrival(void *arg, enum cm_arrival what, const char *name)
     return result;
 }
 
-/* (checkpoint, [(what, name)], branch or None) of a save that has succeeded. */
-static PyObject *outcome(cm_module *module, cm_save *save)
+/* Calls done(checkpoint, [(what, name)], branch or None) for a save that has succeeded. */
+static PyObject *tell(cm_module *module, cm_save *save, PyObject *done)
 {
     const char *branch = NULL;
     PyObject *arrivals = PyList_New(0);
     PyObject *checkpoint = arrivals ? cm_checkpoint_wrap(module, cm_save_checkpoint(save)) : NULL;
-    PyObject *made = NULL;
+    PyObject *told = NULL;
     if (checkpoint && cm_save_arrivals(save, list_arrival, arrivals, &branch) == 0)
-        made = Py_BuildValue("(OOz)", checkpoint, arrivals, branch);
+        told = PyObject_CallFunction(done, "OOz", checkpoint, arrivals, branch);
     Py_XDECREF(checkpoint);
     Py_XDECREF(arrivals);
-    return made;
+    return told;
+}
+
+/* With an exception set. If it came too late to keep the checkpoint from being made, done() is told all the same. */
+static void give_up(cm_module *module, cm_save *save, PyObject *done)
+{
+    int late;
+    PyObject *type, *value, *traceback;
+    Py_BEGIN_ALLOW_THREADS
+    late = cm_save_cancel(save);
+    Py_END_ALLOW_THREADS
+    if (late != 0)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *told = tell(module, save, done);
+    if (!told)
+        PyErr_WriteUnraisable(done);
+    Py_XDECREF(told);
+    PyErr_Restore(type, value, traceback);
 }
 
 const char cm_py_save_doc[] =
-    PyDoc_STR("save(store, session, items, message, code, describe, base=None)\n--\n\n"
+    PyDoc_STR("save(store, session, items, message, code, describe, base, done)\n--\n\n"
               "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). "
               "With `base`, "
-              "{name: content id}, merges with what others saved. Gives (checkpoint, [(what, name)], branch).");
+              "{name: content id}, merges with what others saved; without one base is None. Calls done(checkpoint, "
+              "[(what, name)], branch) when the checkpoint has been made, also if an exception came too late, and "
+              "gives what that gives.");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store", "session", "items", "message", "code", "describe", "base", NULL};
+    static const char *const keywords[] = {"store",    "session", "items", "message", "code",
+                                           "describe", "base",    "done",  NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store_object, *items, *describe, *base = Py_None;
+    PyObject *store_object, *items, *describe, *base, *done;
     const char *session, *message, *code;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzO|O", (char **)keywords, module->store, &store_object,
-                                     &session, &PyList_Type, &items, &message, &code, &describe, &base))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOOO", (char **)keywords, module->store, &store_object,
+                                     &session, &PyList_Type, &items, &message, &code, &describe, &base, &done))
         return NULL;
     if (base != Py_None && !PyDict_Check(base))
         return PyErr_Format(PyExc_TypeError, "base is a dict or None");
@@ -206,7 +227,9 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *made = NULL;
     if (walk && (base == Py_None || set_base(module, save, base) == 0) &&
         save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
-        made = outcome(module, save);
+        made = tell(module, save, done);
+    else if (PyErr_Occurred())
+        give_up(module, save, done);
 
     /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
     Py_BEGIN_ALLOW_THREADS

@@ -184,6 +184,11 @@ CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
 /* The new checkpoint after cm_save_wait returned 0; the caller unrefs it. */
 CM_API cm_checkpoint *cm_save_checkpoint(cm_save *save);
 /*
+ * [blocks for milliseconds, or until a commit that has begun is done] Gives the save up. 0: too late, the checkpoint is durable;
+ * else -ECANCELED.
+ */
+CM_API CM_MUST_USE int cm_save_cancel(cm_save *save);
+/*
  * [blocks for milliseconds] Ends the save. Before cm_save_wait returned 0 that cancels it, unless the commit itself
  * has begun (then it is waited for). Afterwards no memory given to cm_pod_buffer is touched any more.
  */
