@@ -171,22 +171,36 @@ static PyObject *tell(cm_module *module, cm_save *save, PyObject *done)
     return told;
 }
 
-/* With an exception set. If it came too late to keep the checkpoint from being made, done() is told all the same. */
-static void give_up(cm_module *module, cm_save *save, PyObject *done)
+/* With an exception set, and a checkpoint that was made all the same: done() is told. */
+static void tell_late(cm_module *module, cm_save *save, PyObject *done)
 {
-    int late;
     PyObject *type, *value, *traceback;
-    Py_BEGIN_ALLOW_THREADS
-    late = cm_save_cancel(save);
-    Py_END_ALLOW_THREADS
-    if (late != 0)
-        return;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *told = tell(module, save, done);
     if (!told)
         PyErr_WriteUnraisable(done);
     Py_XDECREF(told);
     PyErr_Restore(type, value, traceback);
+}
+
+/* Tells done(); a Ctrl-C that comes just now must not keep it from noting what was saved. */
+static PyObject *finish(cm_module *module, cm_save *save, PyObject *done)
+{
+    PyObject *told = tell(module, save, done);
+    if (!told && !PyErr_ExceptionMatches(PyExc_Exception))
+        tell_late(module, save, done);
+    return told;
+}
+
+/* With an exception set: cancels, unless it came too late for that. */
+static void give_up(cm_module *module, cm_save *save, PyObject *done)
+{
+    int late;
+    Py_BEGIN_ALLOW_THREADS
+    late = cm_save_cancel(save);
+    Py_END_ALLOW_THREADS
+    if (late == 0)
+        tell_late(module, save, done);
 }
 
 const char cm_py_save_doc[] =
@@ -227,7 +241,7 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *made = NULL;
     if (walk && (base == Py_None || set_base(module, save, base) == 0) &&
         save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
-        made = tell(module, save, done);
+        made = finish(module, save, done);
     else if (PyErr_Occurred())
         give_up(module, save, done);
 
