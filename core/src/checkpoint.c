@@ -347,6 +347,9 @@ int cm_checkpoint_variables(cm_checkpoint *c, const cm_variable **variables, siz
             cm_fail_in(result, "%s@%llu", c->session, (unsigned long long)c->number);
         } else {
             c->variables = l.variables;
+            for (size_t i = 0; i < l.count; i++)
+                c->pods_most =
+                    l.variables[i].pods > UINT64_MAX - c->pods_most ? UINT64_MAX : c->pods_most + l.variables[i].pods;
             c->loaded = true;
         }
     }

@@ -29,6 +29,7 @@ struct cm_checkpoint {
     cm_save_stats stats;
     pthread_mutex_t lock; /* guards loading the variables */
     cm_variable *variables;
+    uint64_t pods_most; /* of all variables together, shared ones counted by each */
     bool loaded;
 };
 

@@ -215,12 +215,7 @@ static uint64_t all_pods(cm_checkpoint *checkpoint)
 {
     const cm_variable *variables;
     size_t count;
-    uint64_t most = 0;
-    if (cm_checkpoint_variables(checkpoint, &variables, &count))
-        return 0;
-    for (size_t i = 0; i < count; i++)
-        most = variables[i].pods > UINT64_MAX - most ? UINT64_MAX : most + variables[i].pods;
-    return most;
+    return cm_checkpoint_variables(checkpoint, &variables, &count) ? 0 : checkpoint->pods_most;
 }
 
 static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
