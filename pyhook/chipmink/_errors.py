@@ -24,7 +24,7 @@ class StoreNotFound(StoreError, FileNotFoundError):
 
 
 class Busy(StoreError):
-    """Another process is writing to this store; the message names it."""
+    """A process has this store open for writing, embedded; the message names it."""
 
 
 class ReadOnly(StoreError):

@@ -41,7 +41,8 @@ class Verification(NamedTuple):
 
 
 def _open_handle(path: str, embedded: bool, write: bool = False) -> _core.Store:
-    if embedded:
+    # No server can own what this user may only read.
+    if embedded or (os.path.isdir(path) and not os.access(path, os.W_OK)):
         return _core.Store.open(path, write=write, create=write)
     # The server writes: nothing is gained by a handle for reading only.
     return _core.Store.open(path, write=True, create=write, command=find_command())
@@ -52,7 +53,8 @@ class Store:
 
     Any number of processes use a store at once: a server, started when it is needed, writes for all
     of them. An embedded store has no server: it is opened for reading, and becomes the one writer
-    at the first save, branch, tag or checkout; until `close`.
+    at the first save, branch, tag or checkout; until `close`. A store that the user may only read
+    is read without a server.
 
     Safe to use from several threads. A process made by `os.fork` must open its own.
 
@@ -73,7 +75,7 @@ class Store:
         self._saving = threading.Lock()
         self._saver: int | None = None
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
-        # What the namespace of each session was when it last agreed with the store.
+        # What the namespace of each session last had in common with the store: name to content.
         self._bases: dict[str, dict[str, str]] = {}
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
             self._handle = _open_handle(path, embedded)
@@ -134,7 +136,7 @@ class Store:
     # ---- what users call
 
     def close(self) -> None:
-        """Close it, so that another process can write to it. Its checkpoints stay usable."""
+        """Close it; an embedded store can then be opened elsewhere. Its checkpoints stay usable."""
         with self._opening:
             self._closed = True
             handle, self._handle = self._handle, None
@@ -184,10 +186,10 @@ class Store:
             state = "closed"
         elif handle is None:
             state = "not made yet"
+        elif not handle.writable:
+            state = "reading"
         else:
-            state = "writing" if handle.writable else "reading"
-        if not self.embedded and handle is not None:
-            state = "served"
+            state = "writing" if self.embedded else "served"
         return f"<Store {self.path!r}, {state}>"
 
 
@@ -529,9 +531,15 @@ class Session:
         loaded = None if into is None else target.load()
         head = self.head
         branch = at if isinstance(at, str) and self.branches.get(at) == target.number else None
+        bases = self.store._bases
         with self.store._alone():
-            self.store._writer().set_head(self.name, branch, target.number)
-            self.store._bases.pop(self.name, None)  # the next save is whatever it is given
+            base = bases.pop(self.name, None)  # the next save is whatever it is given
+            try:
+                self.store._writer().set_head(self.name, branch, target.number)
+            except Exception:
+                if base is not None:
+                    bases[self.name] = base
+                raise
         if into is not None and loaded is not None:
             for name in head.variables if head else ():
                 if name not in loaded:
@@ -539,7 +547,7 @@ class Session:
             for name, value in loaded.items():
                 if name not in into or not _summary.same_atom(into[name], value):
                     into[name] = value
-            self.store._bases[self.name] = _contents(target)
+            bases[self.name] = _contents(target)
         return target
 
     def __repr__(self) -> str:
@@ -571,7 +579,7 @@ def open(path: str | os.PathLike[str] | None = None, *, embedded: bool | None = 
     Busy
         A process has it open for writing, embedded.
     StoreError
-        It cannot be read, or the directory holds something else.
+        It cannot be read, the directory holds something else, or the server cannot be started.
     """
     text = _core.default_path() if path is None else os.path.abspath(os.fsdecode(path))
     return Store(text, embedded_by_default() if embedded is None else embedded)
