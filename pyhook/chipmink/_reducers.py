@@ -131,6 +131,8 @@ class Reducers:
 
     def dispatch(self, cls: type) -> Callable[[Any], Any] | None:
         """Find the function that reduces instances of exactly this type, if one is registered."""
+        if cls.__qualname__ == "CallbackRegistry" and cls.__module__ == "matplotlib.cbook":
+            return _reduce_callbacks
         reducer = self._dispatch.get(cls) or cloudpickle.CloudPickler.dispatch_table.get(cls)
         return reducer or copyreg.dispatch_table.get(cls)
 
@@ -344,6 +346,19 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
 def _reduce_typevar(var: typing.TypeVar) -> Any:
     _class_id(var)
     return _cp._typevar_reduce(var)
+
+
+def _reduce_callbacks(registry: Any) -> Any:
+    """Reduce a figure's callbacks without the number that their ``__getstate__`` uses up.
+
+    With it, a figure would change by being saved.
+    """
+    counted = re.fullmatch(r"count\((\d+)\)", repr(getattr(registry, "_cid_gen", None)))
+    try:
+        return registry.__reduce_ex__(5)
+    finally:
+        if counted:
+            registry._cid_gen = itertools.count(int(counted[1]))
 
 
 def _reduce_weak_dict(weak: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import types
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,62 @@ def test_small_objects_of_libraries_many_times(session: chipmink.Session) -> Non
     assert s.stamps == stamps
     assert s.numbers == numbers
     assert all((a == b).all() for a, b in zip(s.arrays, arrays, strict=True))
+
+
+class Model:
+    def __init__(self) -> None:
+        self.weights = [1.0, 2.0]
+
+
+def test_saving_again_writes_nothing(session: chipmink.Session) -> None:
+    """What objects and classes change in themselves by being saved or looked at does not show."""
+    np = pytest.importorskip("numpy")
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from sklearn.linear_model import LinearRegression
+
+    definitions: dict[str, Any] = {"__name__": "__main__"}
+    source = """
+        import abc, dataclasses, enum, functools
+        class Plain:
+            pass
+        class Abstract(abc.ABC):
+            @abc.abstractmethod
+            def needed(self): ...
+        class Concrete(Abstract):
+            def needed(self): return Plain
+        @dataclasses.dataclass
+        class Data:
+            x: int = 1
+        class Shade(enum.Enum):
+            DARK = 1
+        def function(x): return Plain, Data, x
+        instances = [Plain(), Concrete(), Data(2), Shade.DARK]
+    """
+    exec(textwrap.dedent(source), definitions)
+    del definitions["__name__"], definitions["__builtins__"]
+    frame = pd.DataFrame({"a": np.arange(1000.0), "b": list("xy") * 500})
+    figure, axes = plt.subplots()
+    axes.plot(frame["a"])
+    namespace = {
+        **definitions,
+        "frame": frame,
+        "part": frame[frame["b"] == "x"],
+        "means": frame.groupby("b").mean(),
+        "fitted": LinearRegression().fit(frame[["a"]], frame["a"]),
+        "figure": figure,
+        "axes": axes,
+        "model": Model(),
+    }
+    session.save(namespace)
+    assert session.save(namespace).stats["pods_new"] == 0
+    assert isinstance(namespace["instances"][1], definitions["Abstract"])
+    repr(frame), frame.index.is_unique, frame["a"].sum(), frame.loc[5]
+    hash(namespace["Shade"].DARK)
+    checkpoint = session.save(namespace)
+    assert checkpoint.unsaved == {}
+    assert checkpoint.stats["pods_new"] == 0
+    plt.close("all")
