@@ -11,6 +11,8 @@
 #include "error.h"
 #include "store_dir.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -97,31 +99,83 @@ static bool look_again(cm_rocksdb_backend *store, int result, unsigned *attempts
            ++*attempts < READER_ATTEMPTS && catch_up(store) == 0;
 }
 
+/* The number of the newest log file of the writer, 0: none. */
+static uint64_t newest_log(const cm_rocksdb_backend *store)
+{
+    uint64_t newest = 0;
+    DIR *dir = opendir(store->rocks.path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char *end;
+        uint64_t number = strtoull(entry->d_name, &end, 10);
+        if (end > entry->d_name && strcmp(end, ".log") == 0 && number > newest)
+            newest = number;
+    }
+    if (dir)
+        closedir(dir);
+    return newest;
+}
+
+static bool log_exists(const cm_rocksdb_backend *store, uint64_t number)
+{
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s/%06llu.log", store->rocks.path, (unsigned long long)number);
+    return number == 0 || access(name, F_OK) == 0;
+}
+
 /*
  * A secondary refuses a log with a damaged record. What is not damaged can still be read, from the state of the store
  * as it is now: the damaged record is passed over, and objects that were in it are missed when they are asked for.
  */
-static int open_reader(cm_rocksdb_backend *store)
+static int open_once(cm_rocksdb_backend *store)
 {
     cm_rocksdb_close(&store->rocks);
+    store->last_log = newest_log(store);
     int result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_SECONDARY);
     if (result == -EILSEQ)
         result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_STATIC);
     return result;
 }
 
+static int open_reader(cm_rocksdb_backend *store)
+{
+    int result = open_once(store);
+    for (int i = 1; i < READER_ATTEMPTS && result == 0 && !log_exists(store, store->last_log); i++)
+        result = open_once(store); /* the log went before it was read, perhaps */
+    return result;
+}
+
+/*
+ * A secondary keeps what it has read of the log in memory, and looks there first. If the writer has flushed and removed
+ * a log that the secondary had not read to its end, what it has in memory hides the newer values in the tables, until
+ * more is logged: refs would stand still. (Objects never change, so they are not concerned.) Logs are removed oldest
+ * first, so as long as the newest one of the last time is there, none was missed. Else the reader is opened afresh.
+ */
+static int follow(cm_rocksdb_backend *store, bool *missed)
+{
+    pthread_mutex_lock(&store->refresh_lock);
+    uint64_t before = store->last_log, now = newest_log(store);
+    pthread_mutex_unlock(&store->refresh_lock);
+    int result = catch_up(store);
+    *missed = !log_exists(store, before) || !log_exists(store, now);
+    pthread_mutex_lock(&store->refresh_lock);
+    store->last_log = now;
+    pthread_mutex_unlock(&store->refresh_lock);
+    return result;
+}
+
 static int backend_refresh(cm_backend *backend)
 {
+    bool missed = false;
     cm_rocksdb_backend *store = of(backend);
     int result = cm_rocksdb_enter(store);
     if (result < 0 && result != -EIO)
         return result;
     if (result == 0) {
         bool follows = store->rocks.mode == CM_ROCKSDB_SECONDARY;
-        result = follows ? catch_up(store) : -EILSEQ;
+        result = follows ? follow(store, &missed) : -EILSEQ;
         cm_rocksdb_leave(store);
     }
-    if (result == -EILSEQ || result == -EIO) {
+    if (result == -EILSEQ || result == -EIO || missed) {
         pthread_rwlock_wrlock(&store->gate);
         result = open_reader(store);
         pthread_rwlock_unlock(&store->gate);

@@ -17,6 +17,7 @@ typedef struct cm_rocksdb_backend {
     int lock_fd;
     pthread_rwlock_t gate; /* shared to use rocks.db, exclusive to replace it */
     pthread_mutex_t refresh_lock;
+    uint64_t last_log;   /* of a reader: the newest log when it last caught up; see backend_refresh */
     atomic_bool broken;  /* a write failed: RocksDB takes no more until it is reopened */
     uint64_t generation; /* of rocks.db, under the gate */
     atomic_uint_fast64_t next_sequence;

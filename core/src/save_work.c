@@ -70,7 +70,7 @@ static int flush(batch *b)
     return result;
 }
 
-/* Room for content of `size` bytes at the end of the batch; keep_content or drop_content decides what becomes of it. */
+/* Room for content of `size` bytes at the end of the batch. */
 static int reserve(batch *b, size_t size, uint8_t **at)
 {
     int result = 0;
@@ -82,33 +82,41 @@ static int reserve(batch *b, size_t size, uint8_t **at)
     return *at || size == 0 ? 0 : cm_fail(ENOMEM, "out of memory for the content of a save");
 }
 
-/* Takes what was put into the last reservation of `size` bytes; `stored` is added to, now or later. */
-static void keep_content(batch *b, const cm_id *id, enum cm_kind kind, size_t size, atomic_uint_fast64_t *stored)
+/* Content that was seen before and that the store has, or this save has put: its id, and what it takes on disk. */
+static bool recognise(const cm_save *save, cm_fingerprint key, cm_id *id, uint64_t *stored)
 {
-    uint64_t known;
-    size_t offset = b->data.size - size;
-    if (cm_known_find(b->save->store->known, id, &known) || cm_known_find(b->save->pending, id, &known)) {
-        b->data.size = offset;
-        atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
-        return;
-    }
-    b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
-    b->offsets[b->count] = offset;
-    b->stored[b->count++] = stored;
+    return cm_fingerprint_find(save->store->fingerprints, key, id) &&
+           (cm_known_find(save->store->known, id, stored) || cm_known_find(save->pending, id, stored));
 }
 
-/* Puts content whose id the caller wants: into the batch. */
-static int put(batch *b, enum cm_kind kind, const void *content, size_t size, cm_id *id, atomic_uint_fast64_t *stored)
+/*
+ * Content whose id the caller wants, and its fingerprint; `stored` is added to, now or later. It is copied before it is hashed
+ * with SHA-256: its owner may write to its memory meanwhile, and what is hashed and what is stored must be the same bytes.
+ */
+static int put(batch *b, enum cm_kind kind, const void *content, size_t size, cm_id *id, cm_fingerprint *key,
+               atomic_uint_fast64_t *stored)
 {
+    cm_fingerprints *fingerprints = b->save->store->fingerprints;
+    uint64_t known;
     uint8_t *copy;
-    int result = cm_id_of(content, size, id);
-    if (!result)
-        result = reserve(b, size, &copy);
+    *key = cm_fingerprint_of(fingerprints, content, size);
+    if (recognise(b->save, *key, id, &known)) {
+        atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
+        return 0;
+    }
+    int result = reserve(b, size, &copy);
     if (result)
         return result;
     if (size)
         memcpy(copy, content, size);
-    keep_content(b, id, kind, size, stored);
+    result = cm_id_of(copy, size, id);
+    if (result)
+        return result;
+    *key = cm_fingerprint_of(fingerprints, copy, size);
+    cm_fingerprint_add(fingerprints, *key, id);
+    b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
+    b->offsets[b->count] = b->data.size - size;
+    b->stored[b->count++] = stored;
     return 0;
 }
 
@@ -129,23 +137,17 @@ int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *conten
 static int work_piece(batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
+    const cm_fingerprints *fingerprints = b->save->store->fingerprints;
+    cm_fingerprint last = {0, 0}; /* no content has this one */
     int result = 0;
     uint64_t chunks = cm_chunk_count(source->size);
     for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
         uint64_t start = i * CM_CHUNK, left = source->size - start;
         size_t size = left < CM_CHUNK ? (size_t)left : CM_CHUNK;
-        uint8_t *copy;
-        result = reserve(b, size, &copy);
-        if (result)
-            break;
-        /* The owner may write to its memory meanwhile: what is hashed and what is stored must be the same bytes. */
-        if (size)
-            memcpy(copy, source->data + start, size);
-        result = cm_id_of(copy, size, &source->chunks[i]);
-        if (i > item->first_chunk && cm_id_equal(&source->chunks[i], &source->chunks[i - 1]))
-            b->data.size -= size; /* a run of equal chunks, of zeros for instance: counted once */
+        if (cm_fingerprint_equal(last, cm_fingerprint_of(fingerprints, source->data + start, size)))
+            source->chunks[i] = source->chunks[i - 1]; /* a run of equal chunks, of zeros for instance: counted once */
         else
-            keep_content(b, &source->chunks[i], CM_KIND_CHUNK, size, &source->stored);
+            result = put(b, CM_KIND_CHUNK, source->data + start, size, &source->chunks[i], &last, &source->stored);
     }
     atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
     return result;
@@ -160,7 +162,9 @@ static int finish_source(batch *b, cm_source *source)
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
             uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT;
             cm_id id;
-            int result = put(b, CM_KIND_TREE, source->chunks + start, (size_t)n * sizeof id, &id, &source->stored);
+            cm_fingerprint key;
+            int result =
+                put(b, CM_KIND_TREE, source->chunks + start, (size_t)n * sizeof id, &id, &key, &source->stored);
             if (result)
                 return result;
             source->chunks[nodes++] = id;
@@ -228,9 +232,10 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
                               .get_count = pod->get_count,
                               .body = pod->body.start,
                               .body_size = pod->body_size};
+    cm_fingerprint key;
     result = cm_pod_encode(&view, content);
     if (!result)
-        result = put(b, CM_KIND_POD, content->data, content->size, &pod->id, &pod->stored);
+        result = put(b, CM_KIND_POD, content->data, content->size, &pod->id, &key, &pod->stored);
     if (result)
         return result;
     free(pod->body.start);

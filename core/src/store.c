@@ -41,11 +41,13 @@ static int wrap(cm_backend *backend, const char *path, unsigned flags, cm_store 
     if (store) {
         store->path = strdup(path);
         store->known = cm_known_new();
+        store->fingerprints = cm_fingerprints_new();
     }
-    if (!store || !store->path || !store->known) {
+    if (!store || !store->path || !store->known || !store->fingerprints) {
         if (store) {
             free(store->path);
             cm_known_free(store->known);
+            cm_fingerprints_free(store->fingerprints);
         }
         free(store);
         backend->ops->close(backend);
@@ -133,6 +135,7 @@ void cm_store_unref(cm_store *store)
     pthread_mutex_destroy(&store->save_lock);
     pthread_cond_destroy(&store->save_done);
     cm_known_free(store->known);
+    cm_fingerprints_free(store->fingerprints);
     free(store->path);
     free(store);
 }

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "buffer.h"
 #include "error.h"
+#include "fingerprint.h"
 #include "id.h"
 #include "known.h"
 
@@ -19,6 +20,7 @@ struct cm_store {
     unsigned flags;
     cm_id snapshot; /* of a snapshot: its checkpoint */
     bool is_snapshot;
+    cm_fingerprints *fingerprints;
     cm_known *known;           /* of a writer */
     pthread_mutex_t save_lock; /* guards the next three: one save, or move of a ref, at a time */
     pthread_cond_t save_done;
