@@ -659,6 +659,33 @@ START_TEST(reader_sees_commits_after_refresh)
 }
 END_TEST
 
+/* The writer's log is flushed and removed before the reader has read it to its end. */
+START_TEST(reader_misses_nothing_of_a_removed_log)
+{
+    ck_ok(commit_ref("a", NULL, "1"));
+    cm_backend *reader = open_backend(path, CM_OPEN_READ);
+    ck_assert_uint_eq(ref_number(reader, "a"), 1);
+    for (int i = 1; i < 20; i++) {
+        char before[8], after[8];
+        snprintf(before, sizeof before, "%d", i);
+        snprintf(after, sizeof after, "%d", i + 1);
+        ck_ok(commit_ref("a", before, after));
+        if (i % 4 == 3) {
+            ck_ok(reader->ops->refresh(reader));
+            ck_assert_uint_eq(ref_number(reader, "a"), (uint64_t)i + 1);
+        }
+        reopen(WRITE); /* closing flushes, opening removes */
+        if (i % 4 == 1) {
+            ck_ok(reader->ops->refresh(reader));
+            ck_assert_uint_eq(ref_number(reader, "a"), (uint64_t)i + 1);
+        }
+    }
+    ck_ok(reader->ops->refresh(reader));
+    ck_assert_uint_eq(ref_number(reader, "a"), 20);
+    reader->ops->close(reader);
+}
+END_TEST
+
 /* ---- the snapshot directory -------------------------------------------------------------------------------------- */
 
 START_TEST(snapshot_makes_records_of_files)
@@ -745,6 +772,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, compare_and_swap_counts_right_from_threads);
     tcase_add_test(tcase, refs_are_listed_by_prefix);
     tcase_add_test(tcase, reader_sees_commits_after_refresh);
+    tcase_add_test(tcase, reader_misses_nothing_of_a_removed_log);
     tcase_add_test(tcase, snapshot_makes_records_of_files);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

@@ -268,10 +268,10 @@ static void random_graph(seeded *random, node **variables)
             char text[32];
             snprintf(text, sizeof text, "text%d", (int)(what * k));
             node_add(&nodes, n,
-                     what == 0   ? node_int(&nodes, (long)(seeded_next(random) % 256))
-                     : what == 1 ? node_text(&nodes, NODE_STR, text, strlen(text))
-                     : what == 2 ? node_text(&nodes, NODE_BYTES, payload, CM_PAYLOAD_MIN + k * 1000)
-                                 : made[seeded_next(random) % OBJECTS]);
+                     what == 0             ? node_int(&nodes, (long)(seeded_next(random) % 256))
+                     : what == 1           ? node_text(&nodes, NODE_STR, text, strlen(text))
+                     : what == 2 && k == 5 ? node_text(&nodes, NODE_BYTES, payload, CM_PAYLOAD_MIN + k * 1000)
+                                           : made[seeded_next(random) % OBJECTS]);
         }
     }
     for (size_t i = 0; i < VARIABLES; i++)
