@@ -674,6 +674,19 @@ int cm_work_flush(cm_work_handle *handle)
     return result;
 }
 
+/* Could it not be stored, for a reason that is in .errors? */
+static bool is_refused(cm_work *work, cm_work_file *file)
+{
+    size_t at;
+
+    pthread_mutex_lock(&work->lock);
+    cm_work_session *session = cm_work_session_locked(work, cm_node_session(file->node));
+    cm_work_edit *edit = session != NULL ? cm_work_find_locked(session, file->home, &at) : NULL;
+    bool refused = edit != NULL && edit->what == file && edit->refused;
+    pthread_mutex_unlock(&work->lock);
+    return refused;
+}
+
 int cm_work_fsync(cm_work_handle *handle)
 {
     char name[CM_FILE_NAME_MAX + 1];
@@ -681,7 +694,8 @@ int cm_work_fsync(cm_work_handle *handle)
 
     if (result < 0 || !to_be_committed(handle->work, handle->file, name))
         return result;
-    return cm_work_commit(handle->work, cm_node_session(handle->file->node));
+    result = cm_work_commit(handle->work, cm_node_session(handle->file->node));
+    return result == 0 && is_refused(handle->work, handle->file) ? -EFBIG : result;
 }
 
 void cm_work_close(cm_work_handle *handle)

@@ -26,7 +26,7 @@ typedef struct cm_work cm_work;
  */
 int cm_work_new(cm_view *view, void (*trouble)(void *arg, const char *message), void *arg, cm_work **work);
 void cm_work_free(cm_work *work);
-/* Called, on any thread, when a commit has moved the head of the session that has this node. */
+/* Called, on a thread that serves no request, when a commit has moved the head of the session that has this node. */
 void cm_work_on_commit(cm_work *work, void (*committed)(void *arg, cm_node session, const char *branch), void *arg);
 /* The view's; NULL: it is for reading only. */
 cm_work *cm_view_work(cm_view *view);

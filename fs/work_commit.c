@@ -19,6 +19,7 @@ enum {
     LOST_TRIES = 8,     /* of a commit whose server ended meanwhile */
     LOST_WAIT_MS = 100, /* and the pause between them, longer each time */
     WAIT_MS = 1000,
+    TELL_MS = 100,
     NAMES_MOST = 12, /* in a message */
     MILLISECOND = 1000000
 };
@@ -307,16 +308,51 @@ static void drop_committed(commit *c)
     }
 }
 
-static void tell_committed(const commit *c)
+/*
+ * Telling waits for the kernel, which may wait for an answer from the very threads that serve it. So the committer tells, and whoever
+ * made the commit waits for it, but not for ever.
+ */
+static void have_told(commit *c)
 {
-    cm_session_info info = {0};
-    cm_node session = cm_node_place(CM_PLACE_SESSION, c->number, 0);
+    struct timespec until;
+    cm_work *work = c->work;
 
-    if (c->work->committed == NULL || c->effects == 0)
+    if (work->committed == NULL || c->effects == 0)
         return;
-    if (cm_view_session(c->work->view, session, &info) == 0)
-        c->work->committed(c->work->committed_arg, session, info.branch);
-    cm_session_info_clear(&info);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)TELL_MS * MILLISECOND;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&work->lock);
+    cm_work_session *session = cm_work_session_locked(work, c->number);
+    if (session != NULL)
+        session->moved = true;
+    pthread_cond_signal(&work->wake);
+    while (session != NULL && session->moved && !pthread_equal(pthread_self(), work->committer) &&
+           pthread_cond_timedwait(&work->told, &work->lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&work->lock);
+}
+
+/* With the lock, which is given up meanwhile. */
+static void tell_moved(cm_work *work)
+{
+    for (size_t i = 0; i < work->session_count; i++) {
+        cm_work_session *session = work->sessions[i];
+        cm_node node = cm_node_place(CM_PLACE_SESSION, session->number, 0);
+        cm_session_info info = {0};
+        if (!session->moved)
+            continue;
+        pthread_mutex_unlock(&work->lock);
+        if (cm_view_session(work->view, node, &info) == 0)
+            work->committed(work->committed_arg, node, info.branch);
+        cm_session_info_clear(&info);
+        pthread_mutex_lock(&work->lock);
+        session->moved = false; /* one that moved meanwhile is found out by the names' timeouts */
+        pthread_cond_broadcast(&work->told);
+    }
 }
 
 static void note_failure(commit *c, int error)
@@ -366,7 +402,7 @@ int cm_work_commit(cm_work *work, uint64_t number)
     give_back(&c);
     pthread_mutex_unlock(&session->commit_lock);
     if (result == 0)
-        tell_committed(&c);
+        have_told(&c);
     return result;
 }
 
@@ -399,6 +435,7 @@ void *cm_work_committer(void *arg)
 
     pthread_mutex_lock(&work->lock);
     while (!work->ending) {
+        tell_moved(work);
         uint64_t number = 0;
         int64_t due = next_due_locked(work, &number), now = cm_monotonic_ns();
         if (due == INT64_MAX) {
@@ -451,9 +488,11 @@ int cm_work_new(cm_view *view, void (*trouble)(void *arg, const char *message), 
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&work->wake, &clock);
+    pthread_cond_init(&work->told, &clock);
     pthread_condattr_destroy(&clock);
     int error = -pthread_create(&work->committer, NULL, cm_work_committer, work);
     if (error < 0) {
+        pthread_cond_destroy(&work->told);
         pthread_cond_destroy(&work->wake);
         pthread_mutex_destroy(&work->lock);
         free(work);
@@ -496,6 +535,7 @@ void cm_work_free(cm_work *work)
     }
     free(work->sessions);
     work->view->work = NULL;
+    pthread_cond_destroy(&work->told);
     pthread_cond_destroy(&work->wake);
     pthread_mutex_destroy(&work->lock);
     free(work);

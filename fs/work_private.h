@@ -63,6 +63,7 @@ typedef struct cm_work_session {
     int64_t changed; /* for people: when work/ last changed */
     cm_work_error errors[CM_WORK_ERRORS_MOST];
     size_t error_count;
+    bool moved;                  /* its head has, and nobody has been told yet */
     pthread_mutex_t commit_lock; /* one commit at a time */
 } cm_work_session;
 
@@ -73,7 +74,8 @@ struct cm_work {
     void (*committed)(void *arg, cm_node session, const char *branch);
     void *committed_arg;
     pthread_mutex_t lock; /* held for moments */
-    pthread_cond_t wake;
+    pthread_cond_t wake;  /* the committer's */
+    pthread_cond_t told;  /* that of those who wait until a head's move has been told */
     pthread_t committer;
     bool ending;
     cm_work_file *buckets[CM_WORK_BUCKETS];
