@@ -179,7 +179,37 @@ def test_refs_while_the_server_is_killed(path: Path) -> None:
     assert session.save({"x": 3}).parents == (1,)
 
 
+def test_a_forked_child_opens_its_own_and_saves(path: Path, python: Start) -> None:
+    script = """
+        import os, sys, chipmink
+        session = chipmink.open(sys.argv[1]).session("a")
+        session.save({"x": 1})
+        child = os.fork()
+        if not child:
+            print(chipmink.open(sys.argv[1]).session("b").save({"y": 2}).load(), flush=True)
+            sys.exit(0)
+        print(os.waitpid(child, 0)[1], session.save({"x": 2}).number, flush=True)
+    """
+    out, _ = python(script, path).communicate(timeout=60)
+    assert out.splitlines() == ["{'y': 2}", "0 2"]
+
+
 # ---- pulling
+
+
+def test_removed_on_one_side(path: Path) -> None:
+    """A change outweighs a removal; the other side is told."""
+    mine, theirs = (chipmink.open(path).session("a") for _ in range(2))
+    mine.save({"x": 1, "y": 1, "z": 1})
+    others = theirs.load()
+    del others["y"], others["z"]
+    theirs.save({**others, "x": 2})
+    with pytest.warns(chipmink.Arrived):
+        merged = mine.save({"y": 2, "z": 1})
+    assert merged.arrived == ("x",)  # removed here, changed there
+    assert list(merged.conflicts) == ["y"]  # changed here, removed there
+    assert merged.load() == {"x": 2, "y": 2}
+    assert mine.load(merged.conflicts["y"]) == {"x": 2}
 
 
 def test_pull_into_a_fresh_namespace(path: Path) -> None:
@@ -223,10 +253,20 @@ def test_embedded_starts_no_server(path: Path, command: Command) -> None:
 def test_the_command_reads_beside_an_embedded_writer(path: Path, command: Command) -> None:
     with chipmink.open(path, embedded=True) as store:
         store.session("a").save({"x": 1})
-        done = command.run("sessions")
-        assert done.returncode == 1
-        assert str(os.getpid()) in done.stderr.decode()
+        assert "a" in command.text("sessions")
         assert "a" in command.text("sessions", "--embedded")
+
+
+def test_serve_beside_another(path: Path, command: Command) -> None:
+    chipmink.open(path).session("a").save({"x": 1})
+    server = (path / "writer.lock").read_text().split()[1]
+    done = command.run("serve")
+    assert done.returncode == 1
+    assert server in done.stderr.decode()
+    assert command.run("serve", "--idle", "soon").returncode == 2
+    assert command.run("stop", "now").returncode == 2
+    for name in ("serve", "stop"):
+        assert command.text(name, "--help").startswith(f"Usage: chipmink {name} ")
 
 
 def test_stop_where_nothing_runs(path: Path, command: Command) -> None:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* common.c - options, stores, errors and JSON facts of all commands. */
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +85,10 @@ int cm_report(int result)
     return CM_EXIT_FAILURE;
 }
 
-/* Through the server, which this very program can be; a store that only others may write to is read without one. */
+/*
+ * Through the server, which this very program can be. A store that only others may write to, or that a process has embedded, is
+ * read without one.
+ */
 static int open_store(const char *path, bool embedded, cm_store **store)
 {
     const char *asked = getenv("CHIPMINK_EMBEDDED");
@@ -93,7 +97,8 @@ static int open_store(const char *path, bool embedded, cm_store **store)
     if (embedded || (asked && *asked && strcmp(asked, "0") != 0) || size < 0 || access(path, W_OK) < 0)
         return cm_store_open(path, CM_OPEN_READ, store);
     self[size] = 0;
-    return cm_store_connect(path, CM_OPEN_READ, self, store);
+    int result = cm_store_connect(path, CM_OPEN_READ, self, store);
+    return result == -EBUSY ? cm_store_open(path, CM_OPEN_READ, store) : result;
 }
 
 int cm_open(const cm_options *options, cm_store **store)

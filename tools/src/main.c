@@ -26,7 +26,7 @@ static int cm_mount_main(int argc, char **argv)
 typedef struct command {
     const char *name, *what;
     int (*run)(int argc, char **argv);
-    bool own; /* names itself in its messages, and lives on as a daemon */
+    bool own; /* names itself in its usage, and lives on as a daemon */
 } command;
 
 static const command commands[] = {
@@ -40,8 +40,8 @@ static const command commands[] = {
     {"verify", "Read everything again and check it", cm_command_verify, false},
     {"mount", "Show the store as files", cm_mount_main, true},
     {"umount", "End a mount", cm_umount_main, true},
-    {"serve", "Own a store and serve the processes that use it (run on demand)", cm_serve_main, true},
-    {"stop", "End the server of a store", cm_stop_main, true},
+    {"serve", "Own a store and serve the processes that use it (run on demand)", cm_serve_main, false},
+    {"stop", "End the server of a store", cm_stop_main, false},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };
