@@ -158,7 +158,7 @@ class Reducers:
     def _reduce_function(self, func: types.FunctionType) -> tuple[Any, ...]:
         known = self._globals.get(id(func.__globals__))
         if known is None:
-            base = {
+            base: dict[str, Any] = {
                 name: func.__globals__[name]
                 for name in ("__package__", "__name__", "__path__", "__file__")
                 if name in func.__globals__
@@ -250,8 +250,8 @@ def _value_key(obj: Any) -> tuple[object, object]:
     if where[0].partition(".")[0] == "numpy":
         if obj.fields is not None or obj.subdtype is not None or obj.metadata is not None:
             raise _NoValueError
-        stable = (where, repr(obj.__reduce__()[1:]))
-        return stable, stable
+        value = (where, repr(obj.__reduce__()[1:]))
+        return value, value
     stable = (where, repr(obj), str(getattr(obj, "storage", "")))
     return stable, stable
 
@@ -387,11 +387,11 @@ def _class_id(cls: Any) -> str:
     """
     with _cp._DYNAMIC_CLASS_TRACKER_LOCK, _own_ids_lock:
         by_class, by_id = _cp._DYNAMIC_CLASS_TRACKER_BY_CLASS, _cp._DYNAMIC_CLASS_TRACKER_BY_ID
-        known = by_class.get(cls)
+        known: str | None = by_class.get(cls)
         if known is not None and known.startswith(_ID_PREFIX):
             return known
-        own = _own_ids.get(cls)
-        if own is None:
+        own: str = _own_ids.get(cls, "")
+        if not own:
             digest = _definition_digest(cls)
             for number in itertools.count():
                 own = f"{_ID_PREFIX}{digest}-{number}"
