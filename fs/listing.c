@@ -331,6 +331,8 @@ static void list_object(const cm_listing *listing, uint64_t i, cm_listed *listed
 
     cm_id_hex(id, hex);
     strcpy(listed->name, hex);
+    if (place != CM_PLACE_OBJECTS_BYTE) /* `find -ls` asks where the link leads right after */
+        cm_view_remember_object(listing->view, id, NULL);
     listed->node =
         place == CM_PLACE_OBJECTS_BYTE ? cm_node_object(id) : cm_node_object_link(id, place == CM_PLACE_NEW_OBJECTS);
     listed->inode = listed->node;

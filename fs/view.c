@@ -185,8 +185,10 @@ void cm_view_remember_object(cm_view *view, const cm_id *id, const cm_object_inf
     size_t slot = object_slot(id);
 
     pthread_mutex_lock(&view->lock);
+    bool known = info == NULL && cm_id_equal(&view->objects[slot].id, id);
     view->objects[slot].id = *id;
-    view->objects[slot].info = info != NULL ? *info : (cm_object_info){.kind = 0};
+    if (!known)
+        view->objects[slot].info = info != NULL ? *info : (cm_object_info){.kind = 0};
     pthread_mutex_unlock(&view->lock);
 }
 
