@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import shapes
+import workloads
 from stores import COMMAND, opened, stop_server
 
 KINDS = {
@@ -122,6 +123,17 @@ def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str
             later.append(session.save(namespace).stats.bytes_written)
             seconds.append(time.perf_counter() - begun)
     return {"first": first.bytes_written, "bytes": later, "seconds": seconds}
+
+
+def unchanged_notebook(directory: str, seed: int, repeats: int) -> dict[str, Any]:
+    """Saves of what the demo notebook has built, unchanged since the last."""
+    namespace = workloads.Notebook(workloads.Scale(seed=seed)).namespace
+    with opened(Path(directory) / "store") as store:
+        session = store.session("bench")
+        first = session.save(namespace).stats.bytes_written
+        saves = [session.save(namespace) for _ in range(repeats)]
+        changed = [sorted(session.diff(save.number - 1, save.number).changed) for save in saves]
+    return {"first": first, "bytes": [s.stats.bytes_written for s in saves], "changed": changed}
 
 
 def prepare_load(kind: str, directory: str, seed: int, divisor: int) -> dict[str, Any]:
@@ -228,6 +240,7 @@ def mount_list(directory: str, variables: int, repeats: int) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "walk": walk,
     "unchanged": unchanged,
+    "unchanged_notebook": unchanged_notebook,
     "prepare_load": prepare_load,
     "full_load": full_load,
     "one_variable": one_variable,
@@ -291,6 +304,20 @@ def measure(
         "bytes",
         1000,
         note=f"of {raw['first']:,} bytes at first; takes {median(raw['seconds']):.3f} s",
+        raw=raw,
+    )
+
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        raw = call(
+            "unchanged_notebook", directory=directory, seed=limits.seed, repeats=limits.repeats
+        )
+    yield Figure(
+        "saving the demo notebook's unchanged namespace writes",
+        median(raw["bytes"]),
+        "bytes",
+        1000,
+        note=f"of {raw['first']:,} bytes at first; told as changed: "
+        + (", ".join(raw["changed"][-1]) or "nothing"),
         raw=raw,
     )
 

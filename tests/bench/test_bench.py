@@ -86,7 +86,7 @@ def test_smoke(tmp_path: Path) -> None:
         for measured in work.values():
             assert measured["first"][1] > 0
             assert measured["left_out"] == []
-    assert len(result["targets"]) == 13
+    assert len(result["targets"]) == 14
     assert {figure["verdict"] for figure in result["targets"]} <= {"met", "missed", "not measured"}
     for figure in result["targets"]:
         assert figure["value"] is not None or "cannot mount" in figure["note"]
