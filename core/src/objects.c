@@ -18,21 +18,21 @@ static int named(int result, const cm_store *store, const cm_id *id)
     return cm_fail_in(result, "object %.16s in %s", hex, store->path);
 }
 
-int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content)
+int cm_object_get_info(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content, cm_object_info *info)
 {
     cm_cleanup(cm_buffer_free) cm_buffer record = CM_BUFFER_INIT;
+    int result = store->backend->ops->get(store->backend, id, &record, info);
+    if (!result)
+        result = cm_record_decode(record.data, record.size, content);
+    if (!result && kind && !store->is_snapshot && info->kind != kind)
+        result = cm_fail(EILSEQ, "it is a %s where a %s is referred to", cm_kind_name(info->kind), cm_kind_name(kind));
+    return result ? named(result, store, id) : 0;
+}
+
+int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content)
+{
     cm_object_info info;
-    int result = store->backend->ops->get(store->backend, id, &record, &info);
-    if (result)
-        return named(result, store, id);
-    result = cm_record_decode(record.data, record.size, content);
-    if (result)
-        return named(result, store, id);
-    if (kind && !store->is_snapshot && info.kind != kind) {
-        cm_fail(EILSEQ, "it is a %s where a %s is referred to", cm_kind_name(info.kind), cm_kind_name(kind));
-        return named(-EILSEQ, store, id);
-    }
-    return 0;
+    return cm_object_get_info(store, id, kind, content, &info);
 }
 
 int cm_object_get_into(cm_store *store, const cm_id *id, void *memory, size_t size, cm_buffer *scratch)

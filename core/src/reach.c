@@ -87,7 +87,7 @@ static int add_part(frame *f, const cm_id *id, enum cm_kind kind, uint64_t size)
 {
     if (!cm_grow(&f->parts, f->part_count, &f->part_capacity, sizeof *f->parts))
         return cm_fail(ENOMEM, "out of memory");
-    f->parts[f->part_count++] = (cm_reached){*id, (uint8_t)kind, size};
+    f->parts[f->part_count++] = (cm_reached){.id = *id, .kind = (uint8_t)kind, .size = size};
     return 0;
 }
 
@@ -171,29 +171,52 @@ static int check_id(const cm_id *id, const cm_buffer *content)
     return result ? result : cm_id_equal(id, &actual) ? 0 : cm_fail(EILSEQ, "its content does not have its id");
 }
 
+static int list_parts(frame *f, const cm_buffer *content)
+{
+    switch (f->object.kind) {
+    case CM_KIND_POD:
+        return pod_parts(f, content);
+    case CM_KIND_TREE:
+        return tree_parts(f, content);
+    case CM_KIND_MAP:
+        return cm_map_parts(content->data, content->size, map_part, f);
+    case CM_KIND_CHECKPOINT:
+        return checkpoint_parts(f, content);
+    default:
+        return content->size == f->object.size ? 0 : cm_fail(EILSEQ, "a chunk has the wrong size");
+    }
+}
+
+/* Chunks are not read in a shallow walk: one look-up tells about all of an object's. */
+static int look_chunks_up(cm_reach *reach, frame *f)
+{
+    cm_cleanup(cm_cleanup_free) cm_id *ids = calloc(f->part_count + 1, sizeof *ids);
+    cm_cleanup(cm_cleanup_free) cm_object_info *infos = calloc(f->part_count + 1, sizeof *infos);
+    if (!ids || !infos)
+        return cm_fail(ENOMEM, "out of memory");
+    size_t count = 0;
+    for (size_t i = 0; i < f->part_count; i++)
+        if (f->parts[i].kind == CM_KIND_CHUNK)
+            ids[count++] = f->parts[i].id;
+    int result = count ? reach->store->backend->ops->find(reach->store->backend, ids, count, infos) : 0;
+    for (size_t i = 0, k = 0; i < f->part_count && !result; i++)
+        if (f->parts[i].kind == CM_KIND_CHUNK)
+            f->parts[i].info = infos[k++];
+    return result;
+}
+
 /* Reads an object and lists what it refers to. */
 static int open_object(cm_reach *reach, frame *f)
 {
     if (f->object.kind == CM_KIND_CHUNK && !reach->deep)
-        return 0;
+        return f->object.info.kind ? 0 : cm_fail(EILSEQ, "a chunk is missing from %s", reach->store->path);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    int result = cm_object_get(reach->store, &f->object.id, f->object.kind, &content);
+    int result = cm_object_get_info(reach->store, &f->object.id, f->object.kind, &content, &f->object.info);
     if (!result && reach->deep)
         result = check_id(&f->object.id, &content);
-    if (result)
-        return result;
-    switch (f->object.kind) {
-    case CM_KIND_POD:
-        return pod_parts(f, &content);
-    case CM_KIND_TREE:
-        return tree_parts(f, &content);
-    case CM_KIND_MAP:
-        return cm_map_parts(content.data, content.size, map_part, f);
-    case CM_KIND_CHECKPOINT:
-        return checkpoint_parts(f, &content);
-    default:
-        return content.size == f->object.size ? 0 : cm_fail(EILSEQ, "a chunk has the wrong size");
-    }
+    if (!result)
+        result = list_parts(f, &content);
+    return !result && !reach->deep ? look_chunks_up(reach, f) : result;
 }
 
 /* ---- the walk ---------------------------------------------------------------------------------------------------- */

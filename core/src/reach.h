@@ -9,8 +9,9 @@ typedef struct cm_reach cm_reach; /* remembers what was visited; for one thread 
 
 typedef struct cm_reached {
     cm_id id;
-    uint8_t kind;  /* enum cm_kind */
-    uint64_t size; /* of a buffer's tree: bytes below it */
+    uint8_t kind;        /* enum cm_kind */
+    uint64_t size;       /* of a buffer's tree: bytes below it */
+    cm_object_info info; /* for the visitor; kind 0: the store does not have it, or it could not be read */
 } cm_reached;
 
 /*

@@ -451,8 +451,11 @@ int cm_checkpoint_open(cm_store *store, const char *session, const char *revisio
         return no_session(store, session);
     if (!revision || !*revision || strcmp(revision, "head") == 0)
         return cm_checkpoint_open_number(store, session, number, checkpoint);
-    if (strspn(revision, "0123456789") == strlen(revision) && strlen(revision) < 20)
-        return cm_checkpoint_open_number(store, session, strtoull(revision, NULL, 10), checkpoint);
+    if (strspn(revision, "0123456789") == strlen(revision) && strlen(revision) < 20) {
+        result = cm_checkpoint_open_number(store, session, strtoull(revision, NULL, 10), checkpoint);
+        int by_id = result == -ENOENT ? open_by_prefix(store, revision, checkpoint) : result; /* an id may begin so */
+        return by_id == -ENOENT ? result : by_id;
+    }
     result = branch_number(store, session, CM_REF_BRANCH, revision, &number);
     if (result == -ENOENT)
         result = branch_number(store, session, CM_REF_TAG, revision, &number);

@@ -51,6 +51,9 @@ CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *
 
 /* The verified content of an object of the given kind (0: any) replaces `content`. */
 CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content);
+/* The same with what the store says of it. */
+CM_MUST_USE int cm_object_get_info(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content,
+                                   cm_object_info *info);
 /* A chunk straight into memory of its exact size. `scratch` is the caller's, for the record. */
 CM_MUST_USE int cm_object_get_into(cm_store *store, const cm_id *id, void *memory, size_t size, cm_buffer *scratch);
 

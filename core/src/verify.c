@@ -8,7 +8,6 @@
 /* ---- listing ----------------------------------------------------------------------------------------------------- */
 
 typedef struct listing {
-    cm_store *store;
     cm_object_visitor visit;
     void *arg;
 } listing;
@@ -16,20 +15,18 @@ typedef struct listing {
 static int list_object(void *arg, const cm_reached *object, int result)
 {
     const listing *l = arg;
-    cm_object_info info;
-    if (!result)
-        result = cm_object_stat(l->store, &object->id, &info);
+    cm_object_info info = object->info;
     info.kind = object->kind; /* a snapshot cannot tell trees from chunks; what refers to them can */
     return result ? result : l->visit(l->arg, &object->id, &info);
 }
 
 int cm_checkpoint_objects(cm_checkpoint *checkpoint, cm_object_visitor visit, void *arg)
 {
-    listing l = {checkpoint->store, visit, arg};
+    listing l = {visit, arg};
     cm_reach *reach = cm_reach_new(checkpoint->store, false, list_object, &l);
     if (!reach)
         return cm_fail(ENOMEM, "out of memory");
-    int result = cm_reach_from(reach, &(cm_reached){checkpoint->id, CM_KIND_CHECKPOINT, 0}, NULL, NULL);
+    int result = cm_reach_from(reach, &(cm_reached){.id = checkpoint->id, .kind = CM_KIND_CHECKPOINT}, NULL, NULL);
     cm_reach_free(reach);
     return result;
 }
@@ -50,10 +47,8 @@ typedef struct verifying {
 static int verify_object(void *arg, const cm_reached *object, int result)
 {
     verifying *v = arg;
-    cm_object_info info = {0};
     v->report->objects++;
-    if (!result && cm_object_stat(v->store, &object->id, &info) == 0)
-        v->report->bytes += info.size;
+    v->report->bytes += result ? 0 : object->info.size;
     if (result) {
         v->report->damaged++;
         snprintf(v->message, sizeof v->message, "%s", cm_error_message());
@@ -100,7 +95,7 @@ static int verify_variables(verifying *v, cm_checkpoint *c)
         if (asprintf(&where, "%s@%" PRIu64 " %s", c->session, c->number, variables[i].name) < 0)
             return cm_fail(ENOMEM, "out of memory");
         v->report->variables++;
-        result = verify_part(v, &(cm_reached){variables[i].root.pod, CM_KIND_POD, 0}, where);
+        result = verify_part(v, &(cm_reached){.id = variables[i].root.pod, .kind = CM_KIND_POD}, where);
     }
     return result;
 }
@@ -129,7 +124,7 @@ static int verify_checkpoint(void *arg, const char *key, const void *value, size
     }
     result = verify_variables(v, c); /* before the rest, so that damage is told by the variable's name */
     if (!result)
-        result = verify_part(v, &(cm_reached){id, CM_KIND_CHECKPOINT, 0}, where);
+        result = verify_part(v, &(cm_reached){.id = id, .kind = CM_KIND_CHECKPOINT}, where);
     cm_checkpoint_unref(c);
     return result;
 }
