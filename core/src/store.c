@@ -100,7 +100,7 @@ static int find_checkpoint(void *arg, const cm_id *id, const cm_object_info *inf
     return 0;
 }
 
-int cm_store_open_snapshot(const char *directory, cm_store **out)
+int cm_store_open_snapshot(const char *directory, const cm_id *checkpoint, cm_store **out)
 {
     cm_backend *backend;
     int result = cm_backend_snapshot_open(directory, &backend);
@@ -110,7 +110,12 @@ int cm_store_open_snapshot(const char *directory, cm_store **out)
     result = wrap(backend, directory, CM_OPEN_READ, &store);
     if (result)
         return result;
-    result = cm_object_list(store, NULL, 0, find_checkpoint, store);
+    if (checkpoint) {
+        store->snapshot = *checkpoint;
+        store->is_snapshot = true;
+    } else {
+        result = cm_object_list(store, NULL, 0, find_checkpoint, store);
+    }
     if (!result && !store->is_snapshot)
         result = cm_fail(ENOENT, "%s/pods holds no checkpoint: copy a whole checkpoint directory", directory);
     if (result) {

@@ -87,7 +87,8 @@ def _load_directory(place: Path, names: list[str] | None) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Corrupt(f"{file} is damaged: {type(error).__name__}: {error}") from error
     if (place / "pods").is_dir():
-        checkpoint = _core.Store.open_snapshot(place).checkpoint_id(checkpoint_id)
+        snapshot = _core.Store.open_snapshot(place, checkpoint_id)
+        checkpoint = snapshot.checkpoint_id(checkpoint_id)
         return _loading.load(checkpoint, names)
     return _load_one_by_one(place, files, names)
 

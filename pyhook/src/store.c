@@ -83,12 +83,15 @@ static PyObject *store_open(PyObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *store_open_snapshot(PyObject *type, PyObject *args)
 {
     PyObject *path;
-    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path))
+    const char *hex;
+    cm_id id;
+    if (!PyArg_ParseTuple(args, "O&s", PyUnicode_FSConverter, &path, &hex))
         return NULL;
     cm_store *store = NULL;
-    int result;
+    int result = cm_id_parse(hex, &id);
     Py_BEGIN_ALLOW_THREADS
-    result = cm_store_open_snapshot(PyBytes_AS_STRING(path), &store);
+    if (result == 0)
+        result = cm_store_open_snapshot(PyBytes_AS_STRING(path), &id, &store);
     Py_END_ALLOW_THREADS
     Py_DECREF(path);
     return store_opened((PyTypeObject *)type, store, result);
@@ -443,7 +446,7 @@ static PyMethodDef methods[] = {
     {"open", (PyCFunction)(void (*)(void))store_open, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
      PyDoc_STR("open(path, write=False, create=False)\n--\n\nOpens the store in the directory `path`.")},
     {"open_snapshot", store_open_snapshot, METH_VARARGS | METH_CLASS,
-     PyDoc_STR("open_snapshot(directory, /)\n--\n\nOpens a checkpoint directory as a store of that one checkpoint.")},
+     PyDoc_STR("open_snapshot(directory, id, /)\n--\n\nOpens the directory of a checkpoint as a store of it alone.")},
     {"close", store_close, METH_NOARGS,
      PyDoc_STR("close()\n--\n\nGives the store back; what was made of it stays usable. Idempotent.")},
     {"refresh", store_refresh, METH_NOARGS, PyDoc_STR("refresh()\n--\n\nA reader catches up with the writer.")},
@@ -480,7 +483,7 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("An open store: Store.open(path) or Store.open_snapshot(directory).")},
+    {Py_tp_doc, (void *)PyDoc_STR("An open store: Store.open(path) or Store.open_snapshot(directory, id).")},
     {Py_tp_dealloc, (void *)store_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

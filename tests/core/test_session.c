@@ -239,11 +239,11 @@ START_TEST(snapshots_are_stores_of_one_checkpoint)
     ck_assert_int_eq(mkdir(scratch_path("snap"), 0700), 0);
     ck_assert_int_eq(mkdir(scratch_path("snap/pods"), 0700), 0);
     cm_store *snap;
-    ck_fails(cm_store_open_snapshot(scratch_path("snap"), &snap), ENOENT, "holds no checkpoint");
+    ck_fails(cm_store_open_snapshot(scratch_path("snap"), NULL, &snap), ENOENT, "holds no checkpoint");
     size_t objects = 0;
     ck_ok(cm_checkpoint_objects(c, copy_object, &objects));
     ck_assert_uint_gt(objects, 8); /* five chunks, a node, pods, maps, the checkpoint */
-    ck_ok(cm_store_open_snapshot(scratch_path("snap"), &snap));
+    ck_ok(cm_store_open_snapshot(scratch_path("snap"), NULL, &snap));
     ck_assert(!cm_store_writable(snap));
     ck_fails(cm_checkpoint_open(snap, "s", "1", &copy), ENOENT, "holds only s@2");
     ck_fails(cm_checkpoint_open(snap, "t", NULL, &copy), ENOENT, "holds only s@2");
@@ -270,7 +270,7 @@ START_TEST(snapshots_are_stores_of_one_checkpoint)
     cm_checkpoint_unref(c);
     ck_ok(cm_checkpoint_open(store, "s", NULL, &c));
     ck_ok(cm_checkpoint_objects(c, copy_object, &objects));
-    ck_fails(cm_store_open_snapshot(scratch_path("snap"), &snap), EINVAL, "more than one");
+    ck_fails(cm_store_open_snapshot(scratch_path("snap"), NULL, &snap), EINVAL, "more than one");
     cm_checkpoint_unref(c);
     free(bytes);
 }

@@ -74,8 +74,11 @@ CM_API CM_MUST_USE int cm_store_open(const char *path, unsigned flags, cm_store 
 CM_API CM_MUST_USE int cm_store_connect(const char *path, unsigned flags, const char *command, cm_store **store);
 /* [blocks] Words for the server of a connected store ("mount", ...). The caller frees *reply; it may be NULL. */
 CM_API CM_MUST_USE int cm_store_control(cm_store *store, int argc, const char *const *argv, char **reply);
-/* [blocks] A checkpoint directory (of a mount, or a copy of one) as a read-only store of that one checkpoint. */
-CM_API CM_MUST_USE int cm_store_open_snapshot(const char *directory, cm_store **store);
+/*
+ * [blocks] A checkpoint directory (of a mount, or a copy of one) as a read-only store of that one checkpoint. `checkpoint`: its id,
+ * which checkpoint.json has; NULL: look for it, which opens every file in pods/.
+ */
+CM_API CM_MUST_USE int cm_store_open_snapshot(const char *directory, const cm_id *checkpoint, cm_store **store);
 CM_API cm_store *cm_store_ref(cm_store *store);
 CM_API void cm_store_unref(cm_store *store);
 CM_API const char *cm_store_path(const cm_store *store);
