@@ -321,7 +321,7 @@ static int remote_get(cm_backend *backend, const cm_id *id, cm_buffer *record, c
 
 typedef struct listing {
     uint8_t *items;
-    uint64_t count;
+    uint64_t most, count; /* asked for, got */
     bool more;
 } listing;
 
@@ -329,7 +329,7 @@ static int take_listed(const cm_area *area, cm_reader *answer, int passed, void 
 {
     (void)passed;
     listing *l = arg;
-    l->count = cm_read_bounded(answer, CM_WIRE_AREA / CM_WIRE_LISTED);
+    l->count = cm_read_bounded(answer, l->most);
     l->more = cm_read_bounded(answer, 1);
     if (!answer->bad)
         memcpy(l->items, area->bytes, l->count * CM_WIRE_LISTED);
@@ -347,18 +347,19 @@ static bool next_id(cm_id *id)
 
 static int remote_list(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg)
 {
-    enum { AT_ONCE = 4096 };
+    enum { FIRST = 16, AT_ONCE = 4096 }; /* few at first: often one id, or those with a prefix, are wanted */
     cm_id at = from ? *from : (cm_id){{0}};
     listing l = {.more = true};
     l.items = malloc((size_t)AT_ONCE * CM_WIRE_LISTED);
     int result = l.items ? 0 : cm_fail(ENOMEM, "out of memory");
-    while (l.more && !result) {
+    for (uint64_t most = FIRST; l.more && !result; most = most * 4 < AT_ONCE ? most * 4 : AT_ONCE) {
         call c = make_call(CM_WIRE_LIST, &l);
         cm_buffer_append(&c.request, &at, sizeof at);
-        cm_buffer_varint(&c.request, AT_ONCE);
+        cm_buffer_varint(&c.request, most);
+        l.most = most;
         c.take = take_listed;
         result = call_again((remote *)backend, &c);
-        for (uint64_t i = 0; i < l.count && i < AT_ONCE && !result; i++) {
+        for (uint64_t i = 0; i < l.count && !result; i++) {
             cm_object_info info;
             memcpy(&at, l.items + i * CM_WIRE_LISTED, sizeof at);
             cm_wire_get_info(l.items + i * CM_WIRE_LISTED + sizeof at, &info);
