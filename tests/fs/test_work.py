@@ -809,12 +809,18 @@ def test_load_on_work(two: tuple[chipmink.Session, chipmink.Session], mounted: M
     for thread in threads:
         thread.join(60)
     assert not unexpected
-    commit(work)
-    listed = {name for name in names(work) if not name.startswith(".")}
-    for name in listed:
+
+    def listed() -> set[str]:
+        return {name for name in names(work) if not name.startswith(".")}
+
+    def agree() -> bool:  # once everything is quiet, what is listed is what was committed
+        commit(work)
+        return {f"{name}.pkl" for name in two[1].load()} == listed()
+
+    assert wait_until(agree), (listed(), set(two[1].load()), (work / ".errors").read_text())
+    for name in listed():
         pickle.loads((work / name).read_bytes())
-    assert {f"{name}.pkl" for name in two[1].load()} == listed
-    for name in names(work) - listed - {".errors"}:
+    for name in names(work) - listed() - {".errors"}:
         (work / name).unlink()
     pid = mounted.daemon()
     opened = os.listdir(f"/proc/{pid}/fd")
