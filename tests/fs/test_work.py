@@ -809,18 +809,14 @@ def test_load_on_work(two: tuple[chipmink.Session, chipmink.Session], mounted: M
     for thread in threads:
         thread.join(60)
     assert not unexpected
-
-    def listed() -> set[str]:
-        return {name for name in names(work) if not name.startswith(".")}
-
-    def agree() -> bool:  # once everything is quiet, what is listed is what was committed
-        commit(work)
-        return {f"{name}.pkl" for name in two[1].load()} == listed()
-
-    assert wait_until(agree), (listed(), set(two[1].load()), (work / ".errors").read_text())
-    for name in listed():
+    commit(work)
+    listed = {name for name in names(work) if not name.startswith(".")}
+    for name in listed:
         pickle.loads((work / name).read_bytes())
-    for name in names(work) - listed() - {".errors"}:
+    committed = {f"{name}.pkl" for name in two[1].load()}
+    why = (work / ".errors").read_text() if ".errors" in names(work) else ""
+    assert committed == listed, why
+    for name in names(work) - listed - {".errors"}:
         (work / name).unlink()
     pid = mounted.daemon()
     opened = os.listdir(f"/proc/{pid}/fd")
