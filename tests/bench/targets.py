@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import namespaces
 import shapes
-import workloads
 from stores import COMMAND, opened, stop_server
 
 KINDS = {
@@ -127,7 +127,7 @@ def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str
 
 def unchanged_notebook(directory: str, seed: int, repeats: int) -> dict[str, Any]:
     """Saves of what the demo notebook has built, unchanged since the last."""
-    namespace = workloads.Notebook(workloads.Scale(seed=seed)).namespace
+    namespace = namespaces.Notebook(namespaces.Scale(seed=seed)).namespace
     with opened(Path(directory) / "store") as store:
         session = store.session("bench")
         first = session.save(namespace).stats.bytes_written

@@ -13,11 +13,11 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parents[1]
 sys.path.insert(0, str(BENCH))
 
+import namespaces  # noqa: E402
 import systems  # noqa: E402
 import targets  # noqa: E402
-import workloads  # noqa: E402
 
-SMALL = workloads.Scale(seed=7, cells=2, items=40, item_bytes=100, lists=10, length=5, touched=20)
+SMALL = namespaces.Scale(seed=7, cells=2, items=40, item_bytes=100, lists=10, length=5, touched=20)
 
 
 def smoke(output: Path, *options: str) -> dict:
@@ -27,41 +27,9 @@ def smoke(output: Path, *options: str) -> dict:
     return json.loads(output.read_text())
 
 
-@pytest.mark.parametrize("name", ["rmlist", "rmtree"])
-def test_same_seed_same_workload(name: str) -> None:
-    first, second = workloads.WORKLOADS[name](SMALL), workloads.WORKLOADS[name](SMALL)
-    for number in (1, 2):
-        first.cell(number)
-        second.cell(number)
-    if name == "rmlist":
-        assert first.namespace["l"] == second.namespace["l"]
-    else:
-        assert first.namespace == second.namespace
-
-
-def test_rmlist_replaces_ten_and_shares() -> None:
-    work = workloads.Rmlist(SMALL)
-    names = work.namespace
-    work.cell(1)
-    assert names["alias"] is names["l"]
-    assert names["loop"][2] is names["loop"]
-    pairs = list(zip(names["l"], names["second"], strict=True))
-    assert sum(new is not old for new, old in pairs) == 10
-
-
-def test_rmtree_replaces_the_share_of_lists() -> None:
-    work = workloads.Rmtree(SMALL)
-    before = {name: list(values) for name, values in work.namespace.items()}
-    work.cell(1)
-    changed = [name for name, values in work.namespace.items() if values != before[name]]
-    assert len(changed) == 2
-    for name in changed:
-        assert not set(work.namespace[name]) & set(before[name])
-
-
 @pytest.mark.parametrize("name", sorted(systems.SYSTEMS))
 def test_systems_give_back_what_they_saved(name: str, tmp_path: Path) -> None:
-    work = workloads.Rmtree(SMALL)
+    work = namespaces.Rmtree(SMALL)
     system = systems.SYSTEMS[name](tmp_path)
     assert system.save(work.namespace) > 0
     work.cell(1)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import targets
+from namespaces import WORKLOADS, Scale
 from systems import SYSTEMS
-from workloads import WORKLOADS, Scale
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
