@@ -36,6 +36,12 @@ typedef struct cm_ref_update {
 
 typedef int (*cm_ref_visitor)(void *arg, const char *key, const void *value, size_t size);
 
+/*
+ * Lends the record of the id with that index; it is gone after the call. NULL, and info->kind 0: there is no such object. Non-zero
+ * stops, and is returned. May use the backend.
+ */
+typedef int (*cm_record_visitor)(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info);
+
 typedef struct cm_backend_ops {
     void (*close)(cm_backend *backend);
     bool writable;
@@ -43,8 +49,8 @@ typedef struct cm_backend_ops {
     int (*refresh)(cm_backend *backend);
     /* infos[i].kind = 0 for ids that are not there; that is no error. */
     int (*find)(cm_backend *backend, const cm_id *ids, size_t count, cm_object_info *infos);
-    /* Replaces `record` by the record's bytes and fills info. -ENOENT: not there. */
-    int (*get)(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info);
+    /* Visits each once, in their order. A failure of the backend is about the one after the last visited. */
+    int (*get)(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg);
     /* By id, from the first id >= *from (NULL: from the start); stops at a non-zero visitor, which is returned. */
     int (*list)(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg);
     /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. Puts of one txn may come

@@ -285,38 +285,63 @@ static int remote_find(cm_backend *backend, const cm_id *ids, size_t count, cm_o
 }
 
 typedef struct getting {
-    cm_buffer *record;
-    cm_object_info *info;
+    const cm_id *ids;
+    size_t count, done;
+    cm_record_visitor visit;
+    void *arg;
 } getting;
 
-static int take_record(const cm_area *area, cm_reader *answer, int passed, void *arg)
+static int senseless(void)
 {
-    const getting *g = arg;
-    g->info->kind = (uint8_t)cm_read_bounded(answer, UINT8_MAX);
-    g->info->size = cm_read_varint(answer);
-    g->info->stored = cm_read_varint(answer);
-    uint64_t size = cm_read_varint(answer);
+    return cm_fail(EPROTO, "the store server's answer makes no sense");
+}
+
+/* The records of an answer, one after the other in the area, lent as they lie there. */
+static int lend_records(getting *g, cm_reader *answer, const cm_area *from)
+{
+    uint64_t count = cm_read_bounded(answer, g->count - g->done), at = 0;
+    int result = count ? 0 : senseless();
+    while (count-- && !result) {
+        cm_object_info info = {.kind = (uint8_t)cm_read_bounded(answer, UINT8_MAX)};
+        info.size = info.kind ? cm_read_varint(answer) : 0;
+        info.stored = info.kind ? cm_read_varint(answer) : 0;
+        uint64_t size = info.kind ? cm_read_varint(answer) : 0;
+        if (answer->bad || size > from->size - at)
+            return senseless();
+        result = g->visit(g->arg, g->done, info.kind ? from->bytes + at : NULL, size, &info);
+        g->done++;
+        at += size;
+    }
+    return result;
+}
+
+static int take_records(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    if (passed < 0)
+        return lend_records(arg, answer, area);
     cm_area own = {0};
-    int result = passed >= 0 ? cm_area_map(passed, SIZE_MAX / 2, &own) : 0;
-    const cm_area *from = passed >= 0 ? &own : area;
-    cm_buffer_clear(g->record);
-    if (!result && (answer->bad || size > from->size))
-        result = cm_fail(EPROTO, "the store server's answer makes no sense");
+    int result = cm_area_map(passed, SIZE_MAX / 2, &own);
     if (!result)
-        cm_buffer_append(g->record, from->bytes, size);
-    if (!result && g->record->error)
-        result = cm_fail(ENOMEM, "out of memory for a record of %llu bytes", (unsigned long long)size);
+        result = lend_records(arg, answer, &own);
     cm_area_clear(&own);
     return result;
 }
 
-static int remote_get(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+/* The server answers as many as fit into the area; the rest is asked for again. */
+static int remote_get(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
 {
-    getting g = {record, info};
-    call c = make_call(CM_WIRE_GET, &g);
-    cm_buffer_append(&c.request, id, sizeof *id);
-    c.take = take_record;
-    return call_again((remote *)backend, &c);
+    getting g = {ids, count, 0, visit, arg};
+    int result = 0;
+    while (g.done < count && !result) {
+        size_t some = count - g.done < CM_WIRE_GET_MOST ? count - g.done : CM_WIRE_GET_MOST;
+        call c = make_call(CM_WIRE_GET, &g);
+        cm_buffer_varint(&c.request, some);
+        cm_buffer_append(&c.request, ids + g.done, some * sizeof *ids);
+        g.count = g.done + some;
+        c.take = take_records;
+        result = call_again((remote *)backend, &c);
+    }
+    return result;
 }
 
 typedef struct listing {
@@ -410,9 +435,9 @@ static void fill_contents(cm_area *area, void *arg)
         const cm_content *content = p->contents[i];
         uint8_t *item = area->bytes + i * CM_WIRE_CONTENT;
         memcpy(item, &content->id, sizeof content->id);
-        cm_wire_put_u64(item + 32, content->kind);
-        cm_wire_put_u64(item + 40, content->size);
-        cm_wire_put_u64(item + 48, offset);
+        cm_put_u64(item + 32, content->kind);
+        cm_put_u64(item + 40, content->size);
+        cm_put_u64(item + 48, offset);
         if (content->size)
             memcpy(area->bytes + offset, content->data, content->size);
         offset += content->size;
@@ -425,7 +450,7 @@ static int take_stored(const cm_area *area, cm_reader *answer, int passed, void 
     (void)passed;
     const putting *p = arg;
     for (size_t i = 0; i < p->count; i++)
-        p->contents[i]->stored = cm_wire_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
+        p->contents[i]->stored = cm_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
     return 0;
 }
 

@@ -255,54 +255,66 @@ static int backend_find(cm_backend *backend, const cm_id *ids, size_t count, cm_
     return result;
 }
 
-static int fail_no_object(const cm_rocksdb_backend *store, const cm_id *id)
+/* The record at a sequence, which the caller destroys. */
+static int read_record(cm_rocksdb_backend *store, const cm_id *id, const cm_object_info *info, uint64_t sequence,
+                       rocksdb_pinnableslice_t **record)
 {
-    char hex[CM_ID_HEX + 1];
-    cm_id_hex(id, hex);
-    return cm_fail(ENOENT, "store %s has no object %s", store->rocks.store, hex);
-}
-
-static int get_once(cm_rocksdb_backend *store, const cm_id *id, cm_buffer *record, cm_object_info *info)
-{
-    uint64_t sequence;
-    int result = find_group(store, id, 1, info, &sequence);
-    if (result < 0)
-        return result;
-    if (!info->kind)
-        return fail_no_object(store, id);
     uint8_t key[8];
     cm_sequence_pack(sequence, key);
     char *error = NULL;
-    rocksdb_pinnableslice_t *value = rocksdb_get_pinned_cf(
-        store->rocks.db, info->stored <= CACHED_RECORD ? store->rocks.read : store->rocks.read_once,
-        store->rocks.cf[CM_CF_BULK], (const char *)key, sizeof key, &error);
-    result = cm_rocksdb_check(&store->rocks, "reading an object of", error);
-    if (result < 0)
+    *record = rocksdb_get_pinned_cf(store->rocks.db,
+                                    info->stored <= CACHED_RECORD ? store->rocks.read : store->rocks.read_once,
+                                    store->rocks.cf[CM_CF_BULK], (const char *)key, sizeof key, &error);
+    int result = cm_rocksdb_check(&store->rocks, "reading an object of", error);
+    if (result < 0 || *record)
         return result;
-    if (!value) {
-        char hex[CM_ID_HEX + 1];
-        cm_id_hex(id, hex);
-        return cm_fail(EILSEQ, "store %s is damaged: the record of object %s is missing; run 'chipmink verify'",
-                       store->rocks.store, hex);
-    }
-    size_t size;
-    const char *data = rocksdb_pinnableslice_value(value, &size);
-    cm_buffer_clear(record);
-    cm_buffer_append(record, data, size);
-    rocksdb_pinnableslice_destroy(value);
-    return record->error ? cm_fail(ENOMEM, "out of memory for an object of %zu bytes", size) : 0;
+    char hex[CM_ID_HEX + 1];
+    cm_id_hex(id, hex);
+    return cm_fail(EILSEQ, "store %s is damaged: the record of object %s is missing; run 'chipmink verify'",
+                   store->rocks.store, hex);
 }
 
-static int backend_get(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+/* Lends one; its index entry was looked up just before, and is again when a reader has to catch up. */
+static int lend(cm_rocksdb_backend *store, const cm_id *id, cm_object_info *info, uint64_t sequence,
+                rocksdb_pinnableslice_t **record)
+{
+    unsigned attempts = 0;
+    int result;
+    do {
+        result = attempts ? find_group(store, id, 1, info, &sequence) : 0;
+        if (!result)
+            result = info->kind ? read_record(store, id, info, sequence, record) : -ENOENT;
+    } while (look_again(store, result, &attempts));
+    return result;
+}
+
+static int get_group(cm_rocksdb_backend *store, const cm_id *ids, size_t count, size_t start, cm_record_visitor visit,
+                     void *arg)
+{
+    cm_object_info infos[FIND_GROUP];
+    uint64_t sequences[FIND_GROUP];
+    int result = cm_rocksdb_find(store, ids, count, infos, sequences);
+    for (size_t i = 0; i < count && !result; i++) {
+        rocksdb_pinnableslice_t *record = NULL;
+        size_t size = 0;
+        result = lend(store, &ids[i], &infos[i], sequences[i], &record);
+        const void *data = record ? rocksdb_pinnableslice_value(record, &size) : NULL;
+        if (!result || result == -ENOENT)
+            result = visit(arg, start + i, data, size, &infos[i]);
+        if (record)
+            rocksdb_pinnableslice_destroy(record);
+    }
+    return result;
+}
+
+static int backend_get(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
 {
     cm_rocksdb_backend *store = of(backend);
     int result = cm_rocksdb_enter(store);
     if (result < 0)
         return result;
-    unsigned attempts = 0;
-    do
-        result = get_once(store, id, record, info);
-    while (look_again(store, result, &attempts));
+    for (size_t at = 0; at < count && !result; at += FIND_GROUP)
+        result = get_group(store, ids + at, count - at < FIND_GROUP ? count - at : FIND_GROUP, at, visit, arg);
     cm_rocksdb_leave(store);
     return result;
 }

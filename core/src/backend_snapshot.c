@@ -68,6 +68,7 @@ static int read_fully(const snapshot *s, const char *hex, int fd, void *data, si
     return 0;
 }
 
+/* As open_object. */
 static int read_content(const snapshot *s, const cm_id *id, cm_buffer *content)
 {
     char hex[CM_ID_HEX + 1];
@@ -75,8 +76,6 @@ static int read_content(const snapshot *s, const cm_id *id, cm_buffer *content)
     int fd cm_cleanup(cleanup_close) = -1;
     size_t size = 0;
     int result = open_object(s, hex, &fd, &size);
-    if (result == -ENOENT)
-        return cm_fail(ENOENT, "%s has no object %s; copy the directory with all of its pods/", s->path, hex);
     if (result < 0)
         return result;
     cm_buffer_clear(content);
@@ -93,14 +92,25 @@ static int read_content(const snapshot *s, const cm_id *id, cm_buffer *content)
     return result;
 }
 
-static int snapshot_get(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+static int snapshot_get(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
 {
     cm_buffer content cm_cleanup(cm_buffer_free) = CM_BUFFER_INIT;
-    int result = read_content(of(backend), id, &content);
-    if (result == 0)
-        result = cm_record_encode(0, content.data, content.size, record);
-    if (result == 0)
-        *info = (cm_object_info){(uint8_t)cm_kind_guess(content.data, content.size), content.size, content.size};
+    cm_buffer record cm_cleanup(cm_buffer_free) = CM_BUFFER_INIT;
+    int result = 0;
+    for (size_t i = 0; i < count && result == 0; i++) {
+        cm_object_info info = {0};
+        result = read_content(of(backend), &ids[i], &content);
+        if (result == -ENOENT) {
+            result = visit(arg, i, NULL, 0, &info);
+            continue;
+        }
+        if (result == 0)
+            result = cm_record_encode(0, content.data, content.size, &record);
+        if (result == 0) {
+            info = (cm_object_info){(uint8_t)cm_kind_guess(content.data, content.size), content.size, content.size};
+            result = visit(arg, i, record.data, record.size, &info);
+        }
+    }
     return result;
 }
 

@@ -78,8 +78,7 @@ void cm_buffer_varint(cm_buffer *buffer, uint64_t value)
 void cm_buffer_u64(cm_buffer *buffer, uint64_t value)
 {
     uint8_t bytes[8];
-    for (int i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)(value >> (8 * i));
+    cm_put_u64(bytes, value);
     cm_buffer_append(buffer, bytes, sizeof bytes);
 }
 
@@ -113,10 +112,7 @@ uint64_t cm_read_varint(cm_reader *reader)
 uint64_t cm_read_u64(cm_reader *reader)
 {
     const uint8_t *bytes = cm_read_bytes(reader, 8);
-    uint64_t value = 0;
-    for (int i = 0; bytes && i < 8; i++)
-        value |= (uint64_t)bytes[i] << (8 * i);
-    return value;
+    return bytes ? cm_get_u64(bytes) : 0;
 }
 
 const uint8_t *cm_read_bytes(cm_reader *reader, uint64_t size)

@@ -52,6 +52,7 @@ uint64_t cm_read_bounded(cm_reader *reader, uint64_t most);
 /* A fresh NUL-terminated copy of a length-prefixed string without NUL bytes; NULL when bad or out of memory. */
 char *cm_read_string(cm_reader *reader);
 
+/* Little-endian integers in place. */
 static inline void cm_put_u32(uint8_t *at, uint32_t value)
 {
     for (int i = 0; i < 4; i++)
@@ -61,6 +62,17 @@ static inline void cm_put_u32(uint8_t *at, uint32_t value)
 static inline uint32_t cm_get_u32(const uint8_t *at)
 {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline void cm_put_u64(uint8_t *at, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static inline uint64_t cm_get_u64(const uint8_t *at)
+{
+    return (uint64_t)cm_get_u32(at) | (uint64_t)cm_get_u32(at + 4) << 32;
 }
 
 #define cm_cleanup(f) __attribute__((cleanup(f)))

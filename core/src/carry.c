@@ -112,7 +112,8 @@ static uint32_t root_index(const cm_plan *plan, const cm_address *address)
 
 static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const cm_variable *variable)
 {
-    const cm_plan_source source = cm_plan_source_of(from);
+    cm_pods pods = {.checkpoint = from};
+    const cm_plan_source source = cm_plan_source_of(&pods);
     const cm_plan_root root = {variable->name, variable->root};
     cm_plan plan;
     int result = cm_plan_make(&source, &root, 1, 0, &plan);
@@ -128,6 +129,7 @@ static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const c
         result = cm_save_pod_finish(save, pod, root_index(&plan, &variable->root));
     }
     cm_plan_clear(&plan);
+    cm_ahead_clear(&pods.ahead);
     if (!result)
         result = cm_save_variable_end(save, pod, CM_INDEX_ROOT, variable->type, variable->summary);
     if (result)

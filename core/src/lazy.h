@@ -33,8 +33,11 @@ typedef struct cm_lazy {
 CM_MUST_USE int cm_lazy_open(const cm_plan_source *source, const cm_plan_root *root, uint64_t size, cm_plan *plan,
                              cm_lazy *lazy);
 void cm_lazy_clear(cm_lazy *lazy);
-/* [blocks] The segment that holds the byte at `offset`, and where it ends; no CM_SEGMENT_CHILD. */
-CM_MUST_USE int cm_lazy_find(cm_lazy *lazy, uint64_t offset, cm_segment *segment, uint64_t *end);
+/*
+ * [blocks] The segment that holds the byte at `offset`, and where it ends; no CM_SEGMENT_CHILD. What is before `until` is wanted
+ * next: it may be read too.
+ */
+CM_MUST_USE int cm_lazy_find(cm_lazy *lazy, uint64_t offset, uint64_t until, cm_segment *segment, uint64_t *end);
 /* [blocks] Resolves the externals of a pod to patches. May expand other pods. */
 CM_MUST_USE int cm_lazy_resolve(cm_lazy *lazy, uint32_t instance, const cm_pod_view *view);
 

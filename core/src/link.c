@@ -14,6 +14,7 @@ enum {
     LOAD_BUDGET = 1 << 30,    /* by one that is read at once and then closed */
     PARALLEL_LEAST = 4 << 20, /* a buffer that is worth several threads */
     THREADS_MOST = 8,
+    PARTS_AT_ONCE = 64, /* of buffers that are read together */
 };
 
 typedef struct cm_linked_body {
@@ -27,6 +28,7 @@ typedef struct cm_linked_body {
 struct cm_link {
     cm_checkpoint *checkpoint;
     char *what; /* "analysis@12 df": the beginning of error sentences */
+    cm_pods pods;
     cm_plan_source source;
     cm_plan plan;
     uint64_t size; /* of the stream */
@@ -175,7 +177,8 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (!link)
         return cm_fail(ENOMEM, "out of memory");
     link->checkpoint = cm_checkpoint_ref(checkpoint);
-    link->source = cm_plan_source_of(checkpoint);
+    link->pods.checkpoint = checkpoint;
+    link->source = cm_plan_source_of(&link->pods);
     link->source.linked = linked;
     link->source.linked_arg = link;
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
@@ -185,6 +188,7 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     if (result < 0)
         link->what = NULL;
     result = link->what ? plan(link, names, count, flags) : cm_fail(ENOMEM, "out of memory");
+    cm_ahead_clear(&link->pods.ahead);
     if (result) {
         if (result != -ENOENT && link->what)
             cm_fail_in(result, "%s", link->what);
@@ -226,7 +230,7 @@ size_t cm_link_memory(cm_link *link)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-/* Copies from a body or literal; called locked. A tree is left to the caller, to be read unlocked. */
+/* Copies from a body or literal; called locked. */
 static int read_locked(cm_link *link, const cm_segment *segment, uint64_t within, uint8_t *memory, size_t size)
 {
     if (segment->kind == CM_SEGMENT_LITERAL) {
@@ -257,11 +261,11 @@ static size_t segment_at(const cm_plan *plan, uint64_t offset)
     return low;
 }
 
-/* The segment that holds the byte at `offset`, and where it ends; called locked. */
-static int find_segment(cm_link *link, uint64_t offset, cm_segment *segment, uint64_t *end)
+/* The segment that holds the byte at `offset`, and where it ends; what is before `until` is wanted next. Called locked. */
+static int find_segment(cm_link *link, uint64_t offset, uint64_t until, cm_segment *segment, uint64_t *end)
 {
     if (link->is_lazy)
-        return cm_lazy_find(&link->lazy, offset, segment, end);
+        return cm_lazy_find(&link->lazy, offset, until, segment, end);
     const cm_plan *plan = &link->plan;
     size_t i = segment_at(plan, offset);
     *segment = plan->segments[i];
@@ -269,35 +273,53 @@ static int find_segment(cm_link *link, uint64_t offset, cm_segment *segment, uin
     return 0;
 }
 
-int cm_link_read(cm_link *link, uint64_t offset, void *buffer, size_t size, size_t *done)
+/*
+ * Bytes [at, at + size) of the stream, but for those of buffers, which are noted in `parts`. Stops when these are many: *done is how
+ * far it came.
+ */
+static int read_bodies(cm_link *link, uint64_t at, uint8_t *memory, size_t size, size_t *done, cm_tree_part *parts,
+                       size_t *count)
 {
-    uint8_t *memory = buffer;
+    int result = 0;
+    pthread_mutex_lock(&link->lock);
+    while (*done < size && *count < PARTS_AT_ONCE && !result) {
+        cm_segment segment;
+        uint64_t end, offset = at + *done;
+        result = find_segment(link, offset, at + size, &segment, &end);
+        if (result)
+            break;
+        uint64_t within = offset - segment.offset;
+        size_t part = end - offset < size - *done ? (size_t)(end - offset) : size - *done;
+        if (segment.kind == CM_SEGMENT_TREE) {
+            const cm_tree_ref *tree = &link->plan.trees[segment.instance];
+            parts[(*count)++] = (cm_tree_part){tree->root, tree->size, within, memory + *done, part};
+        } else {
+            result = read_locked(link, &segment, within, memory + *done, part);
+        }
+        *done += part;
+    }
+    if (result || *done == size)
+        cm_ahead_clear(&link->pods.ahead);
+    pthread_mutex_unlock(&link->lock);
+    return result;
+}
+
+int cm_link_read(cm_link *link, uint64_t offset, void *memory, size_t size, size_t *done)
+{
     *done = 0;
     if (offset >= link->size)
         return 0;
     if (size > link->size - offset)
         size = (size_t)(link->size - offset);
     while (*done < size) {
-        cm_segment segment;
-        cm_tree_ref tree = {0};
-        uint64_t end, at = offset + *done;
-        size_t part = 0;
-        pthread_mutex_lock(&link->lock);
-        int result = find_segment(link, at, &segment, &end);
-        if (!result) {
-            part = end - at < size - *done ? (size_t)(end - at) : size - *done;
-            if (segment.kind == CM_SEGMENT_TREE)
-                tree = link->plan.trees[segment.instance];
-            else
-                result = read_locked(link, &segment, at - segment.offset, memory + *done, part);
-        }
-        pthread_mutex_unlock(&link->lock);
-        if (!result && segment.kind == CM_SEGMENT_TREE)
-            result =
-                cm_tree_read(link->checkpoint->store, &tree.root, tree.size, at - segment.offset, memory + *done, part);
+        cm_tree_part parts[PARTS_AT_ONCE];
+        size_t count = 0, reached = *done;
+        int result = read_bodies(link, offset, memory, size, &reached, parts, &count);
+        if (!result)
+            result = cm_tree_read(link->checkpoint->store, parts, count);
         if (result)
             return cm_fail_in(result, "%s", link->what);
-        *done += part;
+        *done = reached;
     }
     return 0;
 }
@@ -319,10 +341,7 @@ bool cm_link_buffer_readonly(const cm_link *link, size_t i)
 
 typedef struct part {
     cm_store *store;
-    const cm_tree_ref *tree;
-    uint64_t offset;
-    size_t size;
-    uint8_t *memory;
+    cm_tree_part tree;
     int result;
     char message[512];
 } part;
@@ -330,7 +349,7 @@ typedef struct part {
 static void *read_part(void *arg)
 {
     part *p = arg;
-    p->result = cm_tree_read(p->store, &p->tree->root, p->tree->size, p->offset, p->memory, p->size);
+    p->result = cm_tree_read(p->store, &p->tree, 1);
     if (p->result)
         snprintf(p->message, sizeof p->message, "%s", cm_error_message());
     return NULL;
@@ -349,8 +368,8 @@ static int read_buffer(cm_store *store, const cm_tree_ref *tree, void *memory)
         if (t > 0 && start >= tree->size)
             break;
         uint64_t size = tree->size - start < per * CM_CHUNK ? tree->size - start : per * CM_CHUNK;
-        parts[t] = (part){
-            .store = store, .tree = tree, .offset = start, .size = (size_t)size, .memory = (uint8_t *)memory + start};
+        parts[t] =
+            (part){.store = store, .tree = {tree->root, tree->size, start, (uint8_t *)memory + start, (size_t)size}};
         running[t] = t > 0 && pthread_create(&started[t], NULL, read_part, &parts[t]) == 0;
         if (t > 0 && !running[t])
             read_part(&parts[t]);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lazy.h"
 
-enum { UNRESOLVED, RESOLVED };                                    /* cm_instance.state in a lazy plan: its externals */
-enum { FRAME_BEFORE = 2, FRAME_AFTER = 1, DEPTH_MOST = 1 << 20 }; /* PROTO 5; STOP */
+enum { UNRESOLVED, RESOLVED }; /* cm_instance.state in a lazy plan: its externals */
+enum { FRAME_BEFORE = 2, FRAME_AFTER = 1, DEPTH_MOST = 1 << 20, SOON_MOST = 64 }; /* PROTO 5; STOP */
 
 static int mismatch(uint64_t page)
 {
@@ -158,7 +158,22 @@ static const cm_segment *segment_in(const cm_plan *plan, const cm_lazy_node *nod
     return &plan->segments[low];
 }
 
-int cm_lazy_find(cm_lazy *lazy, uint64_t offset, cm_segment *segment, uint64_t *end)
+/* Children that begin before `until` and have not been read yet, from segment `found` of the node on, are read together. */
+static void announce(const cm_lazy *lazy, const cm_lazy_node *node, const cm_segment *found, uint64_t until)
+{
+    const cm_segment *last = lazy->plan->segments + node->first_segment + node->segment_count;
+    cm_id ids[SOON_MOST];
+    size_t count = 0;
+    if (!lazy->source->soon || lazy->nodes[found->instance].expanded)
+        return;
+    for (const cm_segment *at = found; at < last && at->offset < until && count < SOON_MOST; at++)
+        if (at->kind == CM_SEGMENT_CHILD && !lazy->nodes[at->instance].expanded)
+            ids[count++] = lazy->plan->instances[at->instance].pod;
+    if (count > 1)
+        (void)lazy->source->soon(lazy->source->arg, ids, count);
+}
+
+int cm_lazy_find(cm_lazy *lazy, uint64_t offset, uint64_t until, cm_segment *segment, uint64_t *end)
 {
     const cm_plan *plan = lazy->plan;
     if (offset < FRAME_BEFORE || offset >= plan->size - FRAME_AFTER) {
@@ -179,6 +194,7 @@ int cm_lazy_find(cm_lazy *lazy, uint64_t offset, cm_segment *segment, uint64_t *
             *segment = *found;
             return 0;
         }
+        announce(lazy, &lazy->nodes[at], found, until);
         at = found->instance;
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "planner.h"
 
-enum { PRELUDE_MOST = 64, FRAGMENT_DEPTH_MOST = 64 };
+enum { PRELUDE_MOST = 64, FRAGMENT_DEPTH_MOST = 64, SOON_MOST = 64, SCAN_MOST = 1024 };
 
 static int push(cm_planner *p, const cm_id *pod, uint64_t page, bool popped)
 {
@@ -68,12 +68,41 @@ static int bad_reference(const cm_instance *instance, uint32_t index)
                    (unsigned long long)instance->page, instance->memo_count);
 }
 
+/* Says which children come soon, from the one at the next event on. */
+static void announce_children(const cm_planner *p, cm_frame *f)
+{
+    if (!p->source->soon || f->event < f->announced)
+        return;
+    cm_id ids[SOON_MOST];
+    size_t events[SOON_MOST], count = 0;
+    for (size_t i = f->event; i < f->view.event_count && i - f->event < SCAN_MOST && count < SOON_MOST; i++) {
+        const cm_event *event = &f->view.events[i];
+        if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
+            events[count] = i;
+            ids[count++] = event->id;
+        }
+    }
+    size_t said = count > 1 ? p->source->soon(p->source->arg, ids, count) : count;
+    f->announced = said < count ? events[said] : events[count - 1] + 1;
+}
+
+void cm_planner_announce(const cm_planner *p, const cm_plan_root *roots, size_t count, size_t *announced)
+{
+    cm_id ids[SOON_MOST];
+    size_t some = count - *announced < SOON_MOST ? count - *announced : SOON_MOST;
+    for (size_t i = 0; i < some; i++)
+        ids[i] = roots[*announced + i].address.pod;
+    *announced += p->source->soon && some > 1 ? p->source->soon(p->source->arg, ids, some) : some;
+}
+
 static int on_child(cm_planner *p, cm_frame *f, const cm_event *event)
 {
     uint64_t page = event->type == CM_EVENT_CHILD_AT
                         ? event->page
                         : cm_page_of_child(p->plan->instances[f->instance].page, event->index);
     uint32_t found = cm_plan_find(p->plan, page);
+    if (found == CM_NO_INSTANCE)
+        announce_children(p, f);
     f->event++;
     if (found == CM_NO_INSTANCE)
         return push(p, &event->id, page, false);
@@ -254,7 +283,10 @@ static int attempt(cm_planner *p, const cm_plan_root *roots, size_t count, const
     bool namespace = p->flags & CM_LINK_NAMESPACE;
     if (!result && namespace)
         result = cm_plan_add_literal(p->plan, "}", 1); /* EMPTY_DICT */
+    size_t announced = 0;
     for (size_t i = 0; !result && i < count; i++) {
+        if (i == announced)
+            cm_planner_announce(p, roots, count, &announced);
         if (namespace)
             result = cm_planner_name(p->plan, roots[i].name);
         if (!result)

@@ -8,8 +8,15 @@
 
 enum { TREE_PIECE = 1 << 20 };
 
+/* Where a part of a payload goes in sink.out. They are filled together, before the bytes are given out. */
+typedef struct hole {
+    size_t at;
+    cm_tree_part part; /* memory: not known before */
+} hole;
+
 struct cm_stream {
     cm_checkpoint *checkpoint;
+    cm_pods pods;
     cm_plan_source source;
     cm_plan plan;
     cm_planner planner;
@@ -19,6 +26,9 @@ struct cm_stream {
     bool namespace, open; /* open: the value of a root is being linked */
     bool aside;           /* the pod that the root is in goes before it */
     bool begun, done;
+    size_t announced; /* roots */
+    hole *holes;
+    size_t hole_count, hole_capacity;
     size_t taken; /* bytes of sink.out that were read */
     size_t buffers_taken;
 };
@@ -90,7 +100,8 @@ int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t c
     if (!s)
         return cm_plan_no_memory();
     s->checkpoint = cm_checkpoint_ref(checkpoint);
-    s->source = cm_plan_source_of(checkpoint);
+    s->pods.checkpoint = checkpoint;
+    s->source = cm_plan_source_of(&s->pods);
     s->plan.sink = &s->sink;
     s->planner = (cm_planner){.source = &s->source, .plan = &s->plan, .flags = flags};
     s->namespace = flags & CM_LINK_NAMESPACE;
@@ -110,7 +121,9 @@ void cm_stream_close(cm_stream *s)
     cm_planner_drop_frames(&s->planner);
     free(s->planner.frames);
     cm_plan_clear(&s->plan);
+    cm_ahead_clear(&s->pods.ahead);
     cm_buffer_free(&s->sink.out);
+    free(s->holes);
     free(s->roots);
     cm_checkpoint_unref(s->checkpoint);
     free(s);
@@ -118,19 +131,35 @@ void cm_stream_close(cm_stream *s)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-/* The next piece of a payload that stands in the stream. */
+/* Room for the next piece of a payload that stands in the stream. */
 static int append_tree(cm_stream *s)
 {
     cm_sink *sink = &s->sink;
     uint64_t left = sink->tree.size - sink->tree_done;
-    size_t size = left < TREE_PIECE ? (size_t)left : TREE_PIECE;
-    uint8_t *at = cm_buffer_extend(&sink->out, size);
-    if (!at)
+    size_t size = left < TREE_PIECE ? (size_t)left : TREE_PIECE, at = sink->out.size;
+    if (!cm_grow(&s->holes, s->hole_count, &s->hole_capacity, sizeof *s->holes) || !cm_buffer_extend(&sink->out, size))
         return cm_plan_no_memory();
-    int result = cm_tree_read(s->checkpoint->store, &sink->tree.root, sink->tree.size, sink->tree_done, at, size);
+    s->holes[s->hole_count++] =
+        (hole){at, {.root = sink->tree.root, .size = sink->tree.size, .offset = sink->tree_done, .length = size}};
     sink->tree_done += size;
     sink->has_tree = sink->tree_done < sink->tree.size;
-    return result;
+    return 0;
+}
+
+static int fill_holes(cm_stream *s)
+{
+    if (!s->hole_count)
+        return 0;
+    cm_cleanup(cm_cleanup_free) cm_tree_part *parts = malloc(s->hole_count * sizeof *parts);
+    if (!parts)
+        return cm_plan_no_memory();
+    for (size_t i = 0; i < s->hole_count; i++) {
+        parts[i] = s->holes[i].part;
+        parts[i].memory = s->sink.out.data + s->holes[i].at;
+    }
+    size_t count = s->hole_count;
+    s->hole_count = 0;
+    return cm_tree_read(s->checkpoint->store, parts, count);
 }
 
 static int next_root(cm_stream *s)
@@ -145,6 +174,8 @@ static int next_root(cm_stream *s)
         s->done = true;
         return cm_plan_add_literal(&s->plan, ".", 1); /* STOP */
     }
+    if (s->next == s->announced)
+        cm_planner_announce(&s->planner, s->roots, s->count, &s->announced);
     const cm_plan_root *root = &s->roots[s->next++];
     if (s->namespace)
         result = cm_planner_name(&s->plan, root->name);
@@ -185,6 +216,8 @@ int cm_stream_read(cm_stream *s, void *memory, size_t size, size_t *done)
     int result = 0;
     while (!result && !s->done && s->sink.out.size < size)
         result = step(s);
+    if (!result)
+        result = fill_holes(s);
     if (result == CM_PLAN_CONFLICT)
         return cm_fail(EAGAIN, "the variables can be linked only after looking ahead");
     if (result) {

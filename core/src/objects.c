@@ -14,34 +14,67 @@ static int named(int result, const cm_store *store, const cm_id *id)
     char hex[CM_ID_HEX + 1];
     cm_id_hex(id, hex);
     if (result == -ENOENT)
-        return cm_fail(EILSEQ, "object %.16s is missing from %s", hex, store->path);
+        return cm_fail(EILSEQ, "object %.16s is missing from %s%s", hex, store->path,
+                       store->is_snapshot ? ": copy the directory with all of its pods/" : "");
     return cm_fail_in(result, "object %.16s in %s", hex, store->path);
+}
+
+typedef struct reading {
+    cm_store *store;
+    const cm_id *ids;
+    size_t done;
+    cm_record_visitor visit;
+    void *arg;
+} reading;
+
+static int visit_one(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info)
+{
+    reading *r = arg;
+    int result = info->kind ? r->visit(r->arg, index, record, size, info) : -ENOENT;
+    r->done = index + (result == 0);
+    return result;
+}
+
+int cm_objects_get(cm_store *store, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
+{
+    reading r = {.store = store, .ids = ids, .visit = visit, .arg = arg};
+    int result = store->backend->ops->get(store->backend, ids, count, visit_one, &r);
+    return result < 0 && r.done < count ? named(result, store, &ids[r.done]) : result;
+}
+
+typedef struct one {
+    cm_buffer *content;
+    cm_object_info *info;
+} one;
+
+static int decode_one(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info)
+{
+    (void)index;
+    const one *o = arg;
+    *o->info = *info;
+    return cm_record_decode(record, size, o->content);
+}
+
+int cm_object_check_kind(const cm_store *store, const cm_object_info *info, unsigned kind)
+{
+    if (!kind || store->is_snapshot || info->kind == kind)
+        return 0;
+    return cm_fail(EILSEQ, "it is a %s where a %s is referred to", cm_kind_name(info->kind), cm_kind_name(kind));
 }
 
 int cm_object_get_info(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content, cm_object_info *info)
 {
-    cm_cleanup(cm_buffer_free) cm_buffer record = CM_BUFFER_INIT;
-    int result = store->backend->ops->get(store->backend, id, &record, info);
-    if (!result)
-        result = cm_record_decode(record.data, record.size, content);
-    if (!result && kind && !store->is_snapshot && info->kind != kind)
-        result = cm_fail(EILSEQ, "it is a %s where a %s is referred to", cm_kind_name(info->kind), cm_kind_name(kind));
-    return result ? named(result, store, id) : 0;
+    one o = {content, info};
+    int result = cm_objects_get(store, id, 1, decode_one, &o);
+    if (!result && cm_object_check_kind(store, info, kind))
+        result = named(-EILSEQ, store, id);
+    return result;
 }
 
 int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content)
 {
     cm_object_info info;
     return cm_object_get_info(store, id, kind, content, &info);
-}
-
-int cm_object_get_into(cm_store *store, const cm_id *id, void *memory, size_t size, cm_buffer *scratch)
-{
-    cm_object_info info;
-    int result = store->backend->ops->get(store->backend, id, scratch, &info);
-    if (!result)
-        result = cm_record_decode_into(scratch->data, scratch->size, memory, size);
-    return result ? named(result, store, id) : 0;
 }
 
 int cm_object_stat(cm_store *store, const cm_id *id, cm_object_info *info)

@@ -221,7 +221,10 @@ static uint64_t all_pods(cm_checkpoint *checkpoint)
 static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content)
 {
     (void)page;
-    int result = cm_object_get(((cm_checkpoint *)arg)->store, pod, CM_KIND_POD, content);
+    cm_pods *pods = arg;
+    int result = 0;
+    if (!cm_ahead_take(&pods->ahead, pod, content))
+        result = cm_object_get(pods->checkpoint->store, pod, CM_KIND_POD, content);
     if (!result)
         result = cm_pod_decode(content->data, content->size, view);
     if (result) {
@@ -232,20 +235,30 @@ static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, 
     return result;
 }
 
+static size_t soon(void *arg, const cm_id *ids, size_t count)
+{
+    cm_pods *pods = arg;
+    return cm_ahead_soon(&pods->ahead, pods->checkpoint->store, ids, count);
+}
+
 static int locate(void *arg, uint64_t page, cm_page *out)
 {
-    return cm_checkpoint_page(arg, page, out);
+    return cm_checkpoint_page(((cm_pods *)arg)->checkpoint, page, out);
 }
 
 static int all_roots(void *arg, cm_plan_root **roots, size_t *count)
 {
-    return cm_checkpoint_roots(arg, roots, count);
+    return cm_checkpoint_roots(((cm_pods *)arg)->checkpoint, roots, count);
 }
 
-cm_plan_source cm_plan_source_of(cm_checkpoint *checkpoint)
+cm_plan_source cm_plan_source_of(cm_pods *pods)
 {
-    return (cm_plan_source){
-        .fetch = fetch, .locate = locate, .all = all_roots, .most = all_pods(checkpoint), .arg = checkpoint};
+    return (cm_plan_source){.fetch = fetch,
+                            .soon = soon,
+                            .locate = locate,
+                            .all = all_roots,
+                            .most = all_pods(pods->checkpoint),
+                            .arg = pods};
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */

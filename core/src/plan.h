@@ -18,6 +18,7 @@
 #ifndef CM_PLAN_H
 #define CM_PLAN_H
 
+#include "ahead.h"
 #include "checkpoint.h"
 #include "pod.h"
 
@@ -50,6 +51,8 @@ typedef struct cm_instance { /* a pod in the stream */
 typedef struct cm_plan_source {
     /* Fills the view of a pod; the body may be borrowed from `content`, which the caller frees after the view. */
     int (*fetch)(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, cm_buffer *content);
+    /* May be NULL. These will be fetched soon: the number, from the first, that need not be said again; at least 1. */
+    size_t (*soon)(void *arg, const cm_id *pods, size_t count);
     int (*locate)(void *arg, uint64_t page, cm_page *out);
     /* Every variable in walking order, for the last resort; the caller frees *roots. */
     int (*all)(void *arg, struct cm_plan_root **roots, size_t *count);
@@ -103,8 +106,14 @@ typedef struct cm_plan {
     uint32_t memo;
 } cm_plan;
 
-/* [blocks] The pods of a stored checkpoint; borrows it. */
-cm_plan_source cm_plan_source_of(cm_checkpoint *checkpoint);
+/* The pods of a stored checkpoint. What is left of `ahead` is the owner's to clear. */
+typedef struct cm_pods {
+    cm_checkpoint *checkpoint; /* borrowed */
+    cm_ahead ahead;
+} cm_pods;
+
+/* [blocks] Borrows them. */
+cm_plan_source cm_plan_source_of(cm_pods *pods);
 /* [blocks] The plan is to be cleared also on failure. */
 CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags,
                              cm_plan *plan);

@@ -17,6 +17,7 @@ typedef struct cm_frame {
     uint32_t instance;
     uint32_t memo_at_start;
     size_t event;      /* the next one */
+    size_t announced;  /* children before this event were said to come soon */
     uint32_t position; /* of the body, up to where it is in the stream */
     uint32_t patch;    /* for a sink: patches and gets before these are in the stream */
     size_t get;
@@ -49,6 +50,8 @@ CM_MUST_USE int cm_sink_tree(cm_plan *plan, uint32_t tree, uint64_t size);
 /* The body of the frame's pod from where it is up to `position`. */
 CM_MUST_USE int cm_sink_body(cm_plan *plan, cm_frame *frame, uint32_t position);
 
+/* Says which pods the roots begin with, as far as that has not been done; *announced: how many of them. */
+void cm_planner_announce(const cm_planner *p, const cm_plan_root *roots, size_t count, size_t *announced);
 /* Begins with the object at an address if it is a pod's own value that is not in the stream yet; *begun says so. */
 CM_MUST_USE int cm_planner_begin(cm_planner *p, const cm_address *address, bool *begun);
 /* Begins with the pod that an address lies in, out of its place, so that its objects are memoized; unless it is linked. */

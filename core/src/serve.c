@@ -275,41 +275,74 @@ static int on_find(connection *c)
     return result;
 }
 
-static int on_get(connection *c)
+enum { ENOUGH = 1 };
+
+typedef struct getting {
+    connection *c;
+    cm_buffer *heads; /* what is said of each record */
+    size_t used;      /* of the area */
+    uint64_t count;
+} getting;
+
+/* One record that is larger than the area goes alone, in memory of its own. */
+static int pass_record(getting *g, const void *record, size_t size)
 {
-    const uint8_t *bytes = cm_read_bytes(&c->request, sizeof(cm_id));
-    if (!bytes)
-        return bad_request();
-    cm_id id;
-    memcpy(&id, bytes, sizeof id);
-    cm_cleanup(cm_buffer_free) cm_buffer record = CM_BUFFER_INIT;
-    cm_object_info info;
-    int result = c->store->backend->ops->get(c->store->backend, &id, &record, &info);
+    cm_area own;
+    int result = cm_area_make(size, &g->c->pass, &own);
     if (result)
         return result;
-    if (record.size > c->area.size) {
-        cm_area own;
-        result = cm_area_make(record.size, &c->pass, &own);
-        if (result)
-            return result;
-        memcpy(own.bytes, record.data, record.size);
-        cm_area_clear(&own);
-    } else if (record.size) {
-        memcpy(c->area.bytes, record.data, record.size);
-    }
-    cm_buffer_varint(&c->reply, info.kind);
-    cm_buffer_varint(&c->reply, info.size);
-    cm_buffer_varint(&c->reply, info.stored);
-    cm_buffer_varint(&c->reply, record.size);
+    memcpy(own.bytes, record, size);
+    cm_area_clear(&own);
     return 0;
+}
+
+static int get_one(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info)
+{
+    (void)index;
+    getting *g = arg;
+    const cm_area *area = &g->c->area;
+    bool large = size > area->size;
+    if (g->count && size > area->size - g->used)
+        return ENOUGH;
+    int result = large ? pass_record(g, record, size) : 0;
+    if (result)
+        return result;
+    if (!large && size)
+        memcpy(area->bytes + g->used, record, size);
+    g->used += size;
+    g->count++;
+    cm_buffer_varint(g->heads, info->kind);
+    if (info->kind) {
+        cm_buffer_varint(g->heads, info->size);
+        cm_buffer_varint(g->heads, info->stored);
+        cm_buffer_varint(g->heads, size);
+    }
+    return large ? ENOUGH : 0;
+}
+
+/* What fits into the area is answered. So is what came before a failure: the client asks for the rest, and is told then. */
+static int on_get(connection *c)
+{
+    uint64_t count = cm_read_bounded(&c->request, CM_WIRE_GET_MOST);
+    const uint8_t *bytes = cm_read_bytes(&c->request, count * sizeof(cm_id));
+    if (!count || !bytes)
+        return bad_request();
+    cm_id ids[CM_WIRE_GET_MOST]; /* aligned */
+    memcpy(ids, bytes, count * sizeof *ids);
+    cm_cleanup(cm_buffer_free) cm_buffer heads = CM_BUFFER_INIT;
+    getting g = {.c = c, .heads = &heads};
+    int result = c->store->backend->ops->get(c->store->backend, ids, count, get_one, &g);
+    if (result < 0 && g.count == 0)
+        return result;
+    cm_buffer_varint(&c->reply, g.count);
+    cm_buffer_append(&c->reply, heads.data, heads.size);
+    return heads.error ? cm_fail(ENOMEM, "out of memory") : 0;
 }
 
 typedef struct listing {
     uint8_t *at;
     uint64_t left, count;
 } listing;
-
-enum { ENOUGH = 1 };
 
 static int list_one(void *arg, const cm_id *id, const cm_object_info *info)
 {
@@ -351,7 +384,7 @@ static int on_begin(connection *c)
 static int check_content(const cm_area *area, uint64_t index, uint64_t count, cm_content *content)
 {
     const uint8_t *item = area->bytes + index * CM_WIRE_CONTENT;
-    uint64_t kind = cm_wire_get_u64(item + 32), size = cm_wire_get_u64(item + 40), offset = cm_wire_get_u64(item + 48);
+    uint64_t kind = cm_get_u64(item + 32), size = cm_get_u64(item + 40), offset = cm_get_u64(item + 48);
     cm_id actual;
     if (kind < CM_KIND_POD || kind > CM_KIND_CHECKPOINT || offset < count * CM_WIRE_CONTENT || offset > area->size ||
         size > area->size - offset)
@@ -382,7 +415,7 @@ static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_are
     result = cm_contents_put(c->store, t->txn, t->pending, contents, count);
     leave_transaction(c, t);
     for (uint64_t i = 0; i < count && !result; i++)
-        cm_wire_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE, contents[i].stored);
+        cm_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE, contents[i].stored);
     return result;
 }
 

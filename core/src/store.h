@@ -21,8 +21,9 @@ struct cm_store {
     cm_id snapshot; /* of a snapshot: its checkpoint */
     bool is_snapshot;
     cm_fingerprints *fingerprints;
-    cm_known *known;           /* of a writer */
-    pthread_mutex_t save_lock; /* guards the next three: one save, or move of a ref, at a time */
+    struct cm_tree_nodes *tree_nodes; /* tree.h */
+    cm_known *known;                  /* of a writer */
+    pthread_mutex_t save_lock;        /* guards the next three: one save, or move of a ref, at a time */
     pthread_cond_t save_done;
     bool saving;
     pthread_t saver; /* the thread that began it */
@@ -54,7 +55,12 @@ CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, c
 /* The same with what the store says of it. */
 CM_MUST_USE int cm_object_get_info(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content,
                                    cm_object_info *info);
-/* A chunk straight into memory of its exact size. `scratch` is the caller's, for the record. */
-CM_MUST_USE int cm_object_get_into(cm_store *store, const cm_id *id, void *memory, size_t size, cm_buffer *scratch);
+/*
+ * [blocks] Many at once, in one round trip where the store is a server's: visits the record of each in turn, to be decoded where it
+ * is wanted (codec.h). One that is missing is a failure; failures name the object. The visitor may read other objects.
+ */
+CM_MUST_USE int cm_objects_get(cm_store *store, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg);
+/* -EILSEQ: it is of another kind than `kind` (0: any). */
+CM_MUST_USE int cm_object_check_kind(const cm_store *store, const cm_object_info *info, unsigned kind);
 
 #endif

@@ -21,9 +21,24 @@ static inline uint64_t cm_chunk_count(uint64_t size)
 /* Bytes that each child of the root spans; 0 when the root is itself a chunk. */
 uint64_t cm_tree_child_span(uint64_t size);
 
-/* [blocks] Bytes [offset, offset + length) of the buffer; the caller has checked that they lie within `size`. */
-CM_MUST_USE int cm_tree_read(cm_store *store, const cm_id *root, uint64_t size, uint64_t offset, void *memory,
-                             size_t length);
+/* Bytes [offset, offset + length) of a buffer of `size` bytes, and where they are wanted. */
+typedef struct cm_tree_part {
+    cm_id root;
+    uint64_t size, offset;
+    uint8_t *memory;
+    size_t length;
+} cm_tree_part;
+
+/*
+ * [blocks] Reads parts of buffers, as many objects at a time as are worth a round trip; the caller has checked that each part lies
+ * within its buffer. The nodes of trees are kept for a while by the store, since the next read is often of the same tree.
+ */
+CM_MUST_USE int cm_tree_read(cm_store *store, const cm_tree_part *parts, size_t count);
+
+/* The nodes that a store keeps. */
+typedef struct cm_tree_nodes cm_tree_nodes;
+cm_tree_nodes *cm_tree_nodes_new(void); /* NULL: out of memory */
+void cm_tree_nodes_free(cm_tree_nodes *nodes);
 
 /* Called for every node and chunk, nodes before what is below them; `size` is of the content. Non-zero stops. */
 typedef int (*cm_tree_visitor)(void *arg, const cm_id *id, enum cm_kind kind, uint64_t size);

@@ -17,16 +17,16 @@ static const char socket_name[] = "socket";
 
 void cm_wire_put_info(uint8_t *at, const cm_object_info *info)
 {
-    cm_wire_put_u64(at, info->kind);
-    cm_wire_put_u64(at + 8, info->size);
-    cm_wire_put_u64(at + 16, info->stored);
+    cm_put_u64(at, info->kind);
+    cm_put_u64(at + 8, info->size);
+    cm_put_u64(at + 16, info->stored);
 }
 
 void cm_wire_get_info(const uint8_t *at, cm_object_info *info)
 {
-    info->kind = (uint8_t)cm_wire_get_u64(at);
-    info->size = cm_wire_get_u64(at + 8);
-    info->stored = cm_wire_get_u64(at + 16);
+    info->kind = (uint8_t)cm_get_u64(at);
+    info->size = cm_get_u64(at + 8);
+    info->stored = cm_get_u64(at + 16);
 }
 
 /* ---- areas ------------------------------------------------------------------------------------------------------- */

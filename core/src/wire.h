@@ -13,9 +13,10 @@
 #include "buffer.h"
 
 enum {
-    CM_WIRE_VERSION = 1,
+    CM_WIRE_VERSION = 2,
     CM_WIRE_PACKET = 64 << 10,
     CM_WIRE_AREA = 4 << 20,
+    CM_WIRE_GET_MOST = 1024, /* ids in one request: they and what is said of the records fit into packets */
 };
 
 enum cm_wire_op {
@@ -40,20 +41,6 @@ enum {
     CM_WIRE_CONTENT = 56, /* id, u64 kind, u64 size, u64 offset of the bytes in the area */
     CM_WIRE_PUT_DONE = 8, /* u64 stored */
 };
-
-static inline void cm_wire_put_u64(uint8_t *at, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static inline uint64_t cm_wire_get_u64(const uint8_t *at)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
 
 void cm_wire_put_info(uint8_t *at, const cm_object_info *info);
 void cm_wire_get_info(const uint8_t *at, cm_object_info *info);

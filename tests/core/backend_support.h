@@ -43,6 +43,28 @@ static inline int set_ref(cm_backend *backend, cm_backend_txn *txn, const char *
     return result;
 }
 
+typedef struct copied {
+    cm_buffer *record;
+    cm_object_info *info;
+} copied;
+
+static inline int copy_record(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info)
+{
+    const copied *c = arg;
+    must(index == 0);
+    cm_buffer_clear(c->record);
+    cm_buffer_append(c->record, record, size);
+    *c->info = *info;
+    return info->kind ? 0 : -ENOENT;
+}
+
+/* Replaces `record`. -ENOENT: not there. */
+static inline int get_record(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+{
+    copied c = {record, info};
+    return backend->ops->get(backend, id, 1, copy_record, &c);
+}
+
 /* Whether the record is there; if so it must be right. */
 static inline bool has_made(cm_backend *backend, uint64_t n, size_t size)
 {
@@ -51,7 +73,7 @@ static inline bool has_made(cm_backend *backend, uint64_t n, size_t size)
     cm_object_info found, got = {0};
     ck_ok(backend->ops->find(backend, &record.id, 1, &found));
     cm_buffer bytes = CM_BUFFER_INIT;
-    int result = backend->ops->get(backend, &record.id, &bytes, &got);
+    int result = get_record(backend, &record.id, &bytes, &got);
     if (result == -ENOENT) {
         ck_assert_uint_eq(found.kind, 0);
     } else {

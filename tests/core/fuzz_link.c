@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "codec.h"
 #include "fuzz.h"
+#include "tree.h"
 
 enum {
     OBJECTS_MOST = 64,
@@ -41,16 +42,24 @@ static int fuzz_find(cm_backend *backend, const cm_id *ids, size_t count, cm_obj
     return 0;
 }
 
-static int fuzz_get(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+static int fuzz_get(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
 {
     fuzz_backend *b = (fuzz_backend *)backend;
-    size_t i = find_object(b, id);
-    if (i == b->count)
-        return cm_fail(ENOENT, "no such object");
-    if (++b->reads > READS_MOST)
-        return cm_fail(EIO, "too much work");
-    fuzz_find(backend, id, 1, info);
-    return cm_record_encode(0, b->contents[i], b->sizes[i], record);
+    cm_buffer record = CM_BUFFER_INIT;
+    int result = 0;
+    for (size_t k = 0; k < count && !result; k++) {
+        cm_object_info info;
+        size_t i = find_object(b, &ids[k]);
+        fuzz_find(backend, &ids[k], 1, &info);
+        if (i < b->count && ++b->reads > READS_MOST)
+            result = cm_fail(EIO, "too much work");
+        if (i < b->count && !result)
+            result = cm_record_encode(0, b->contents[i], b->sizes[i], &record);
+        if (!result)
+            result = visit(arg, k, i < b->count ? record.data : NULL, record.size, &info);
+    }
+    cm_buffer_free(&record);
+    return result;
 }
 
 static int fuzz_list(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg)
@@ -162,13 +171,16 @@ int fuzz_one(const uint8_t *data, size_t size)
     if (backend.count == 0)
         return -1;
     cm_store store = {.backend = &backend.base, .path = (char[]){"input"}, .is_snapshot = true};
+    store.tree_nodes = cm_tree_nodes_new();
+    fuzz_must(store.tree_nodes != NULL);
     atomic_init(&store.references, 1000); /* never freed */
     memcpy(&store.snapshot, backend.ids[0], sizeof store.snapshot);
     cm_checkpoint *c;
     int result = cm_checkpoint_open_id(&store, &store.snapshot, &c);
-    if (result < 0)
-        return result;
-    result = use_checkpoint(&store, c);
-    cm_checkpoint_unref(c);
+    if (result == 0) {
+        result = use_checkpoint(&store, c);
+        cm_checkpoint_unref(c);
+    }
+    cm_tree_nodes_free(store.tree_nodes);
     return result;
 }

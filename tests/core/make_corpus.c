@@ -4,7 +4,7 @@
  *
  *     make_corpus tests/core/corpus
  */
-#include "backend.h"
+#include "backend_support.h"
 #include "checkpoint.h"
 #include "graph.h"
 
@@ -49,7 +49,7 @@ static int write_object(void *arg, const cm_id *id, const cm_object_info *info)
         snprintf(name + 2 * i, 3, "%02x", id->bytes[i]);
     cm_buffer record = CM_BUFFER_INIT, seed = CM_BUFFER_INIT;
     cm_object_info same;
-    must(store->backend->ops->get(store->backend, id, &record, &same) == 0);
+    must(get_record(store->backend, id, &record, &same) == 0);
     if (record.size < 2000)
         write_seed("record", name, record.data, record.size);
     if (info->kind == CM_KIND_POD)

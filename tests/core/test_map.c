@@ -257,6 +257,11 @@ static int count_part(void *arg, const cm_id *id, enum cm_kind kind, uint64_t si
     return 0;
 }
 
+static int read_tree(const cm_id *root, uint64_t size, uint64_t offset, uint8_t *memory, size_t length)
+{
+    return cm_tree_read(store, &(cm_tree_part){*root, size, offset, memory, length}, 1);
+}
+
 /* Chunks that are not what the size asks for, nodes that are too long, too short, or of another kind. */
 START_TEST(bad_trees_are_refused)
 {
@@ -270,18 +275,18 @@ START_TEST(bad_trees_are_refused)
     commit();
     uint64_t size = 2 * CM_CHUNK + 100, parts[3] = {0};
     uint8_t *memory = malloc(size + CM_CHUNK);
-    ck_ok(cm_tree_read(store, &content, size, 0, memory, size));
+    ck_ok(read_tree(&content, size, 0, memory, size));
     ck_assert(memcmp(memory + CM_CHUNK, bytes, CM_CHUNK) == 0 && memcmp(memory + 2 * CM_CHUNK, bytes, 100) == 0);
     ck_ok(cm_tree_visit(store, &content, size, count_part, parts));
     ck_assert(parts[0] == 3 && parts[1] == 1 && parts[2] == size);
-    ck_assert_int_eq(cm_tree_read(store, &content, size + 1, 0, memory, size + 1), -EILSEQ);
-    ck_assert_int_eq(cm_tree_read(store, &content, size - 1, 0, memory, size - 1), -EILSEQ);
-    ck_assert_int_eq(cm_tree_read(store, &content, size - 100, 0, memory, size - 100), -EILSEQ);
-    ck_assert_int_eq(cm_tree_read(store, &content, 1000 * size, 5, memory, 10), -EILSEQ);
-    ck_assert_int_eq(cm_tree_read(store, &content, UINT64_MAX / 2, 5, memory, 10), -EILSEQ);
-    ck_assert_int_eq(cm_tree_read(store, &chunk, size, 0, memory, size), -EILSEQ);
+    ck_assert_int_eq(read_tree(&content, size + 1, 0, memory, size + 1), -EILSEQ);
+    ck_assert_int_eq(read_tree(&content, size - 1, 0, memory, size - 1), -EILSEQ);
+    ck_assert_int_eq(read_tree(&content, size - 100, 0, memory, size - 100), -EILSEQ);
+    ck_assert_int_eq(read_tree(&content, 1000 * size, 5, memory, 10), -EILSEQ);
+    ck_assert_int_eq(read_tree(&content, UINT64_MAX / 2, 5, memory, 10), -EILSEQ);
+    ck_assert_int_eq(read_tree(&chunk, size, 0, memory, size), -EILSEQ);
     cm_id none = {{7}};
-    ck_assert_int_lt(cm_tree_read(store, &none, 6, 0, memory, 6), 0);
+    ck_assert_int_lt(read_tree(&none, 6, 0, memory, 6), 0);
     free(memory);
     free(bytes);
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import chipmink
 import pytest
@@ -255,27 +257,58 @@ def test_nonsense_harms_nobody_else(path: Path) -> None:
     assert session.store.verify().damage == ()
 
 
-def hello(path: Path, version: int = 1, size: int = 4 << 20, sealed: bool = True) -> bytes:
-    """Say hello as a client with such an area would; the answer."""
-    import fcntl
-
+@contextlib.contextmanager
+def introduced(
+    path: Path, version: int = 2, size: int = 4 << 20, sealed: bool = True
+) -> Iterator[tuple[socket.socket, bytes]]:
+    """A client that has said hello with such an area, and the answer."""
     area = os.memfd_create("area", os.MFD_ALLOW_SEALING)
     os.truncate(area, size)
     if sealed:
         fcntl.fcntl(area, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     with dial(path) as client:
         socket.send_fds(client, [bytes([1, version]) + bytes(32)], [area])
-        answer = client.recv(70_000)
-    os.close(area)
-    return answer
+        os.close(area)
+        yield client, client.recv(70_000)
+
+
+def hello(path: Path, **area: Any) -> bytes:
+    """Say hello as a client with such an area would; the answer."""
+    with introduced(path, **area) as (_, answer):
+        return answer
 
 
 def test_what_a_client_must_be(path: Path) -> None:
     chipmink.open(path).session("a").save({"x": 1})
     assert hello(path)[0] == 0
-    assert b"version" in hello(path, version=2)
+    assert b"version" in hello(path, version=1)
     assert b"sealed" in hello(path, sealed=False)
     assert hello(path, size=1 << 20)[0] != 0
+
+
+def test_many_objects_in_one_round_trip(path: Path) -> None:
+    id = bytes.fromhex(chipmink.open(path).session("a").save({"x": 1}).id)
+    with introduced(path) as (client, _):
+        client.send(b"\x03\x03" + id + bytes(32) + id)
+        answer = client.recv(70_000)
+    checkpoint = answer[2 : 2 + (len(answer) - 3) // 2]
+    assert checkpoint[0] == 5
+    assert answer == b"\x00\x03" + checkpoint + b"\x00" + checkpoint
+    for bad in (b"\x00", b"\x03" + id + id, b"\x81\x08" + bytes(32) * 1025):
+        with introduced(path) as (client, _):
+            client.send(b"\x03" + bad)
+            assert client.recv(70_000)[0] != 0
+            assert client.recv(70_000) == b""  # it has lost its connection
+
+
+def test_objects_larger_than_the_area(path: Path) -> None:
+    """A pod that does not fit into the memory of a connection, between some that do."""
+    chance = random.Random(5)
+    values = {f"v{i}": [chance.randbytes(size)] for i, size in enumerate([10, 4000, 10])}
+    values["v1"] = [chance.randbytes(4000) for _ in range(2000)]
+    session = chipmink.open(path).session("a")
+    session.save(values)
+    assert session.load() == values
 
 
 def test_a_client_that_dies_leaves_nothing(path: Path) -> None:
