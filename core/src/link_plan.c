@@ -107,10 +107,10 @@ static int on_child(cm_planner *p, cm_frame *f, const cm_event *event)
     if (found == CM_NO_INSTANCE)
         return push(p, &event->id, page, false);
     const cm_instance *child = &p->plan->instances[found];
-    if (!cm_id_equal(&child->pod, &event->id) || child->kind == CM_POD_FRAGMENT || child->root == CM_INDEX_ROOT)
+    if (!cm_id_equal(&child->pod, &event->id) || child->kind == CM_POD_FRAGMENT)
         return cm_fail(EILSEQ, "damaged pods: two of them claim page %016llx", (unsigned long long)page);
-    if (!available(child, child->root))
-        return conflict(p);
+    if (child->root == CM_INDEX_ROOT || !available(child, child->root))
+        return conflict(p); /* a tuple within itself has no object of its own to get */
     return cm_plan_add_get(p->plan, cm_plan_memo(child, child->root));
 }
 

@@ -36,8 +36,7 @@ static bool set_add(id_set *set, const cm_pod *pod, bool *added)
     return true;
 }
 
-/* Its record, and its buffers'. */
-static uint64_t stored_of(const cm_pod *pod)
+uint64_t cm_pod_stored(const cm_pod *pod)
 {
     uint64_t stored = atomic_load_explicit(&pod->stored, memory_order_relaxed);
     for (const cm_source *source = pod->sources; source; source = source->next)
@@ -52,7 +51,7 @@ static int count_pod(id_set *set, const cm_pod *pod, cm_variable *v)
         return cm_fail(ENOMEM, "out of memory");
     v->pods++;
     if (added)
-        v->stored += stored_of(pod);
+        v->stored += cm_pod_stored(pod);
     return 0;
 }
 

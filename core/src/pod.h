@@ -57,9 +57,7 @@ void cm_pod_view_clear(cm_pod_view *view);
 enum { CM_PAGE_NONE = 0 };
 
 /* Pages: addresses in the virtual memo space, derived from names and places, so that equal programs give equal pages. */
-uint64_t cm_page_of_variable(const char *name);
 uint64_t cm_page_of_edit(const char *name, uint64_t number);
-uint64_t cm_page_of_child(uint64_t parent, uint32_t ordinal);
 
 /* Bytes a buffer takes in a plain stream: opcode, eight bytes of length, data. */
 static inline uint64_t cm_buffer_stream_size(uint64_t size)

@@ -110,7 +110,8 @@ void cm_pod_destroy(cm_pod *pod)
         pod->sources = next;
     }
     free(pod->body.start);
-    free(pod->events);
+    if (!pod->kept)
+        free(pod->events);
     free(pod->gets);
     free(pod);
 }

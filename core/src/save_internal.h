@@ -56,6 +56,7 @@ struct cm_pod {
     bool page_given; /* its derived page was taken by another pod */
     bool exported;   /* some external refers to it */
     bool finished;
+    cm_kept *kept; /* lends the events, which are its own; NULL: they are the pod's */
     uint32_t body_size;
     uint64_t tree_size; /* bytes of the plain stream of it and what is below it */
     uint64_t tree_pods, tree_memos;
@@ -180,7 +181,9 @@ CM_MUST_USE int cm_save_open_head(cm_save *save);
 /* carry.c */
 void cm_save_clear_carried(cm_save *save);
 
-/* measure.c: fills all that follows from the pods: size, stored, pods, plain, content, root. */
+/* measure.c: bytes on disk of a pod's record and its buffers. */
+uint64_t cm_pod_stored(const cm_pod *pod);
+/* fills all that follows from the pods: size, stored, pods, plain, content, root. */
 CM_MUST_USE int cm_save_measure(cm_save *save, size_t variable, cm_variable *out);
 void cm_save_page_of(const cm_pod *pod, struct cm_page *out);
 

@@ -19,7 +19,13 @@ def save(
     describe: Callable[[object], tuple[str, str]],
     base: dict[str, str] | None,
     done: Callable[[Checkpoint, list[tuple[str, str]], str | None], _T],
+    shadow: Shadow,
 ) -> _T: ...
+
+@final
+class Shadow:
+    def clear(self) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
 
 @final
 class Store:

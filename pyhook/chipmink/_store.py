@@ -77,6 +77,8 @@ class Store:
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
         # What the namespace of each session last had in common with the store: name to content.
         self._bases: dict[str, dict[str, str]] = {}
+        # What each session's namespace consisted of when it was last saved.
+        self._shadows: dict[str, _core.Shadow] = {}
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
             self._handle = _open_handle(path, embedded)
 
@@ -140,6 +142,7 @@ class Store:
         with self._opening:
             self._closed = True
             handle, self._handle = self._handle, None
+            self._shadows.clear()
         for checkpoint in tuple(self._checkpoints):
             checkpoint._release()
         if handle is not None:
@@ -374,6 +377,7 @@ class Session:
             self._settle(checkpoint, [name for name, _ in items], arrivals, branch)
             return checkpoint
 
+        shadow = self.store._shadows.setdefault(self.name, _core.Shadow())
         for left in reversed(range(_SAVE_ATTEMPTS)):
             try:
                 return _core.save(
@@ -385,6 +389,7 @@ class Session:
                     _summary.describe,
                     self.store._bases.get(self.name),
                     done,
+                    shadow,
                 )
             except StoreError as error:
                 if error.errno != errno.ECONNRESET or left == 0:

@@ -29,7 +29,7 @@ typedef enum cm_error_class {
 } cm_error_class;
 
 typedef struct cm_module {
-    PyTypeObject *store, *checkpoint, *link, *ahead;
+    PyTypeObject *store, *checkpoint, *link, *ahead, *shadow;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
@@ -40,7 +40,7 @@ static inline cm_module *cm_module_of(PyObject *self)
     return PyType_GetModuleState(Py_TYPE(self));
 }
 
-extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_ahead_spec;
+extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_ahead_spec, cm_shadow_spec;
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
 
@@ -85,6 +85,9 @@ PyObject *cm_unpickle(cm_module *module, PyObject *ahead);
 PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory);
 /* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
 cm_store *cm_store_unwrap(PyObject *self);
+
+struct cm_shadow;
+struct cm_shadow *cm_shadow_unwrap(PyObject *self); /* borrowed */
 
 /* ---- functions of the module ------------------------------------------------------------------------------------------ */
 

@@ -94,16 +94,18 @@ static int wait_for_commit(const cm_module *module, cm_save *save)
 
 static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *items, PyObject *describe)
 {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+    /* The collector may run finalizers, which may do anything to the objects that are being looked at. */
+    int collecting = PyGC_Disable(), result = 0;
+    for (Py_ssize_t i = 0; !result && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i)); /* the walk runs foreign code */
-        int result = save_variable(module, save, walk, item, describe);
+        result = save_variable(module, save, walk, item, describe);
         Py_DECREF(item);
-        if (result < 0)
-            return result;
-        if (PyErr_CheckSignals())
-            return -EINTR;
+        if (!result && PyErr_CheckSignals())
+            result = -EINTR;
     }
-    return 0;
+    if (collecting)
+        PyGC_Enable();
+    return result;
 }
 
 static int commit(const cm_module *module, cm_save *save, const char *message, const char *code)
@@ -204,22 +206,23 @@ static void give_up(cm_module *module, cm_save *save, PyObject *done)
 }
 
 const char cm_py_save_doc[] =
-    PyDoc_STR("save(store, session, items, message, code, describe, base, done)\n--\n\n"
+    PyDoc_STR("save(store, session, items, message, code, describe, base, done, shadow)\n--\n\n"
               "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). "
               "With `base`, "
               "{name: content id}, merges with what others saved; without one base is None. Calls done(checkpoint, "
               "[(what, name)], branch) when the checkpoint has been made, also if an exception came too late, and "
-              "gives what that gives.");
+              "gives what that gives. `shadow` remembers what was saved, for the next save of the same namespace.");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static const char *const keywords[] = {"store",    "session", "items", "message", "code",
-                                           "describe", "base",    "done",  NULL};
+                                           "describe", "base",    "done",  "shadow",  NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store_object, *items, *describe, *base, *done;
+    PyObject *store_object, *items, *describe, *base, *done, *shadow;
     const char *session, *message, *code;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOOO", (char **)keywords, module->store, &store_object,
-                                     &session, &PyList_Type, &items, &message, &code, &describe, &base, &done))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOOOO!", (char **)keywords, module->store, &store_object,
+                                     &session, &PyList_Type, &items, &message, &code, &describe, &base, &done,
+                                     module->shadow, &shadow))
         return NULL;
     if (base != Py_None && !PyDict_Check(base))
         return PyErr_Format(PyExc_TypeError, "base is a dict or None");
@@ -235,14 +238,15 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     if (result < 0)
         return cm_raise(module, result);
 
-    cm_walk *walk = cm_walk_new(save);
+    cm_walk *walk = cm_walk_new(save, cm_shadow_unwrap(shadow));
     if (!walk && !PyErr_Occurred())
         PyErr_NoMemory();
     PyObject *made = NULL;
     if (walk && (base == Py_None || set_base(module, save, base) == 0) &&
-        save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0)
+        save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0) {
+        cm_walk_keep_shadow(walk);
         made = finish(module, save, done);
-    else if (PyErr_Occurred())
+    } else if (PyErr_Occurred())
         give_up(module, save, done);
 
     /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */

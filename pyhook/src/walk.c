@@ -46,7 +46,7 @@ static bool prepare(cm_walk *walk)
            intern(&walk->str_sort_key, "sort_key");
 }
 
-cm_walk *cm_walk_new(cm_save *save)
+cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow)
 {
     cm_walk *walk = PyMem_Calloc(1, sizeof *walk);
     if (!walk) {
@@ -54,6 +54,12 @@ cm_walk *cm_walk_new(cm_save *save)
         return NULL;
     }
     walk->save = save;
+    walk->shadow = shadow;
+    if (++shadow->generation == UINT32_MAX) {
+        cm_shadow_clear(shadow);
+        shadow->generation = 1;
+    }
+    shadow->reused = shadow->walked = 0;
     if (!prepare(walk)) {
         cm_walk_free(walk);
         return NULL;
@@ -74,6 +80,7 @@ static void unwind(cm_walk *walk)
     }
     walk->pod = NULL;
     walk->body = NULL;
+    walk->shade = NULL;
     walk->final = false;
     walk->depth = walk->reducing = walk->repeating = 0;
 }
@@ -90,7 +97,7 @@ void cm_walk_free(cm_walk *walk)
         PyMem_Free(walk->buffers[i]);
     }
     PyMem_Free(walk->buffers);
-    cm_memo_clear(&walk->memo);
+    cm_shades_free(walk);
     cm_walk_globals_free(walk);
     cm_atoms_free(walk);
     free(walk->frames);
@@ -159,14 +166,14 @@ static int add_unsaved(cm_walk *walk, PyObject *name, PyObject *reason)
 }
 
 /* After a failure with an exception: 0 if only this variable is lost, and listed as that. */
-static int lose_variable(cm_walk *walk, PyObject *name, size_t memo_count)
+static int lose_variable(cm_walk *walk, PyObject *name, size_t part_count)
 {
     bool ends = walk->fatal || !PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError);
     PyObject *reason = ends ? NULL : reason_of_failure(walk, name);
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     unwind(walk);
-    cm_memo_cut(&walk->memo, memo_count);
+    cm_shades_cut(walk, part_count);
     cm_save_variable_cancel(walk->save);
     PyErr_Restore(type, value, traceback);
     if (!reason)
@@ -177,26 +184,33 @@ static int lose_variable(cm_walk *walk, PyObject *name, size_t memo_count)
 }
 
 /* Saves `value` into pods of the variable, or finds it among what was saved. */
-static int walk_root(cm_walk *walk, PyObject *value, const cm_pod **pod, uint32_t *index)
+static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_pod **pod, uint32_t *index)
 {
-    const cm_memo_entry *entry = cm_memo_find(&walk->memo, value);
-    if (!entry) {
+    const cm_memo_entry *entry = cm_memo_find(walk, value);
+    cm_shade *shade = entry ? cm_shade_at(walk->shadow, entry->shade) : NULL;
+    if (shade) {
+        *pod = shade->pod;
+        *index = entry->index;
+        return 0;
+    }
+    int reused = cm_shade_reuse_root(walk, name, value, &shade);
+    if (reused < 0)
+        return -1;
+    if (!reused) {
         if (cm_walk_pod_open(walk, value, CM_POD_OBJECT, false) < 0)
             return -1;
-        *pod = walk->pod;
-        *index = CM_INDEX_ROOT;
+        shade = walk->shade;
+        if (cm_is_value(value))
+            cm_trace_value(walk, value);
         if (cm_walk_value(walk, value) < 0)
             return -1;
         while (walk->frame_count)
             if (cm_walk_step(walk) < 0)
                 return -1;
-        entry = cm_memo_find(&walk->memo, value);
-        if (!entry || entry->pod != *pod)
-            return 0;
     }
-    *pod = entry->pod;
-    *index = entry->index;
-    return 0;
+    *pod = shade->pod;
+    *index = shade->root;
+    return cm_shade_name(walk, name, shade);
 }
 
 int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char *type, const char *summary)
@@ -217,17 +231,17 @@ int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char 
     Py_DECREF(holder);
     if (result < 0)
         return cm_walk_store_failed(walk, result);
-    size_t memo_count = walk->memo.count;
+    size_t part_count = walk->part_count;
     const cm_pod *pod = NULL;
     uint32_t index = CM_INDEX_ROOT;
     Py_INCREF(value);
-    result = walk_root(walk, value, &pod, &index);
+    result = walk_root(walk, name, value, &pod, &index);
     if (result == 0) {
         result = cm_save_variable_end(walk->save, pod, index, type, summary);
         if (result < 0)
             cm_walk_store_failed(walk, result);
     } else {
-        result = lose_variable(walk, name, memo_count);
+        result = lose_variable(walk, name, part_count);
     }
     Py_DECREF(value);
     return result < 0 ? -1 : 0;

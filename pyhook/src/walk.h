@@ -14,9 +14,18 @@
 #include <chipmink/save.h>
 
 typedef struct cm_walk cm_walk;
+/* What walks of one namespace leave for the next one (walk_shadow.h). One walk at a time. */
+typedef struct cm_shadow cm_shadow;
 
-/* A walk into `save`, which must outlive it. NULL with an exception. */
-cm_walk *cm_walk_new(cm_save *save);
+cm_shadow *cm_shadow_new(void); /* NULL with an exception */
+/* Forgets everything. */
+void cm_shadow_clear(cm_shadow *shadow);
+void cm_shadow_free(cm_shadow *shadow);
+
+/* A walk into `save`; it and the shadow must outlive the walk. NULL with an exception. */
+cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow);
+/* When cm_save_wait has returned 0: the shadow is now that of the namespace as it was walked. Else it is cleared. */
+void cm_walk_keep_shadow(cm_walk *walk);
 
 /*
  * Saves one variable: cm_save_variable_begin to _end, with `type` and `summary` handed to the latter.

@@ -238,23 +238,18 @@ static size_t encode_utf8(PyObject *text, uint8_t *to)
     return size;
 }
 
-/* If the object was met before: a reference to it. 1, 0, or -1 with an exception. */
-static inline int emit_known(cm_walk *walk, PyObject *object)
-{
-    const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
-    if (!entry)
-        return 0;
-    return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
-}
-
 /* Emits bytes that are too long to be repeated, in the body or as a payload, and memoizes the object. */
 static int emit_long_bytes(cm_walk *walk, PyObject *object, uint8_t opcode, enum cm_buffer_kind payload,
                            const uint8_t *bytes, size_t size)
 {
-    cm_mix(walk, XXH3_64bits(bytes, size < 4096 ? size : 4096) + size);
     int opened = cm_walk_place(walk, object, CM_CLASS_BYTES, size, size);
     if (opened < 0)
         return -1;
+    cm_mix(walk, XXH3_64bits(bytes, size < 4096 ? size : 4096) + size);
+    if (payload == CM_PAYLOAD_BYTEARRAY)
+        cm_trace_opaque(walk);
+    else if (opened)
+        cm_trace_value(walk, object);
     if (size >= CM_PAYLOAD_MIN) {
         cm_pod_buffer(walk->pod, payload, bytes, size);
         walk->splices++;
@@ -273,7 +268,7 @@ static int emit_wide_str(cm_walk *walk, PyObject *object)
         size = encode_utf8(object, small);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, small, size, NULL);
-    int known = emit_known(walk, object);
+    int known = cm_walk_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;
     size = encode_utf8(object, NULL);
@@ -305,7 +300,7 @@ int cm_emit_str(cm_walk *walk, PyObject *object)
     size_t size = (size_t)PyUnicode_GET_LENGTH(object);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_STR, CM_OP_SHORT_BINUNICODE, bytes, size, object);
-    int known = emit_known(walk, object);
+    int known = cm_walk_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;
     return emit_long_bytes(walk, object, CM_OP_BINUNICODE, CM_PAYLOAD_STR, bytes, size);
@@ -317,7 +312,7 @@ int cm_emit_bytes(cm_walk *walk, PyObject *object)
     size_t size = (size_t)PyBytes_GET_SIZE(object);
     if (size <= CM_ATOM_MOST)
         return emit_small(walk, CM_ATOM_BYTES, CM_OP_SHORT_BINBYTES, bytes, size, NULL);
-    int known = emit_known(walk, object);
+    int known = cm_walk_known(walk, object);
     if (known)
         return known < 0 ? -1 : 0;
     return emit_long_bytes(walk, object, CM_OP_BINBYTES, CM_PAYLOAD_BYTES, bytes, size);
@@ -381,6 +376,7 @@ int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
     }
     size_t size = (size_t)view->len;
     bool readonly = view->readonly;
+    cm_trace_opaque(walk);
     cm_mix(walk, XXH3_64bits(view->buf, size < 4096 ? size : 4096) + size);
     if (size < CM_PAYLOAD_MIN) {
         if (readonly && size < 256)
@@ -454,16 +450,19 @@ int cm_memoize_within(cm_walk *walk, PyObject *object)
 int cm_emit_reference(cm_walk *walk, const cm_memo_entry *entry)
 {
     cm_mix(walk, CM_OP_POP);
-    if (entry->pod == walk->pod) {
-        cm_pod_get(entry->pod, entry->index);
+    PyObject *object = entry->object;
+    cm_shade *shade = cm_shade_at(walk->shadow, entry->shade);
+    if (shade->pod == walk->pod) {
+        cm_pod_get(walk->pod, entry->index);
         return 0;
     }
-    uint64_t hash = cm_memo_hash(entry->object);
-    int known = get_repeated(walk, hash, entry->object);
+    uint64_t hash = cm_memo_hash(object);
+    int known = get_repeated(walk, hash, object);
     if (known)
         return known < 0 ? -1 : 0;
-    cm_pod_external(walk->pod, entry->pod, entry->index);
-    return memoize_repeated(walk, hash, entry->object);
+    cm_pod_external(walk->pod, shade->pod, entry->index);
+    cm_trace_external(walk, object, entry);
+    return memoize_repeated(walk, hash, object);
 }
 
 int cm_emit_global(cm_walk *walk, const cm_global *global)

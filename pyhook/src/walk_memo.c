@@ -8,79 +8,80 @@ enum { MEMO_SLOTS_LEAST = 1024, ATOM_SLOTS_LEAST = 32, ATOM_SLOTS_KEPT = 1 << 14
 
 /* ---- objects by identity ------------------------------------------------------------------------------------------ */
 
-static void memo_index(cm_memo *memo, size_t place)
+static void memo_place(cm_memo_entry *table, size_t mask, const cm_memo_entry *entry)
 {
-    const PyObject *object = memo->entries[place].object;
-    size_t at = cm_memo_hash(object) & memo->mask;
-    while (memo->slots[at].place)
-        at = (at + 1) & memo->mask;
-    memo->slots[at] = (cm_memo_slot){(uint32_t)((uintptr_t)object >> 4), (uint32_t)place + 1};
+    size_t at = cm_memo_hash(entry->object) & mask;
+    while (table[at].object)
+        at = (at + 1) & mask;
+    table[at] = *entry;
 }
 
-static int memo_grow(cm_memo *memo)
+/* Leaves out what dead shades have left, and doubles the table if it is still more than a quarter full. */
+static int memo_grow(cm_shadow *shadow)
 {
-    if (memo->count == memo->capacity) {
-        size_t capacity = memo->capacity ? memo->capacity * 2 : MEMO_SLOTS_LEAST / 2;
-        if (capacity > UINT32_MAX)
-            capacity = UINT32_MAX - 1;
-        cm_memo_entry *entries =
-            capacity > memo->count ? realloc(memo->entries, capacity * sizeof *memo->entries) : NULL;
-        if (!entries) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        memo->entries = entries;
-        memo->capacity = capacity;
+    size_t slots = shadow->memo ? shadow->memo_mask + 1 : 0, live = 0;
+    for (size_t i = 0; i < slots; i++) {
+        cm_memo_entry *entry = &shadow->memo[i];
+        live += entry->object && !cm_shade_at(shadow, entry->shade)->dead;
     }
-    if (memo->slots == NULL || memo->count * 2 > memo->mask) {
-        size_t slots = memo->slots ? (memo->mask + 1) * 4 : MEMO_SLOTS_LEAST;
-        cm_memo_slot *fresh = calloc(slots, sizeof *fresh);
-        if (!fresh) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        free(memo->slots);
-        memo->slots = fresh;
-        memo->mask = slots - 1;
-        for (size_t i = 0; i < memo->count; i++)
-            memo_index(memo, i);
-    }
-    return 0;
-}
-
-int cm_memo_add(cm_memo *memo, PyObject *object, cm_pod *pod, uint32_t index)
-{
-    if ((memo->count == memo->capacity || memo->count * 2 > memo->mask) && memo_grow(memo) < 0)
+    size_t wanted = slots > MEMO_SLOTS_LEAST ? slots : MEMO_SLOTS_LEAST;
+    while (wanted / 4 < live + 1)
+        wanted *= 2;
+    cm_memo_entry *table = calloc(wanted, sizeof *table);
+    if (!table || cm_shades_spare(shadow) < 0) {
+        free(table);
+        PyErr_NoMemory();
         return -1;
-    memo->entries[memo->count] = (cm_memo_entry){Py_NewRef(object), pod, index};
-    memo_index(memo, memo->count++);
+    }
+    for (size_t i = 0; i < slots; i++)
+        if (shadow->memo[i].object && !cm_shade_at(shadow, shadow->memo[i].shade)->dead)
+            memo_place(table, wanted - 1, &shadow->memo[i]);
+    free(shadow->memo);
+    shadow->memo = table;
+    shadow->memo_mask = wanted - 1;
+    shadow->memo_count = live;
     return 0;
 }
 
-/*
- * Without deletions in between, taking back the newest entry leaves the table as it was before the entry came: no
- * later one has been placed around it.
- */
-void cm_memo_cut(cm_memo *memo, size_t count)
+int cm_walk_hold(cm_walk *walk, PyObject *object)
 {
-    while (memo->count > count) {
-        size_t place = --memo->count;
-        PyObject *object = memo->entries[place].object;
-        size_t at = cm_memo_hash(object) & memo->mask;
-        while (memo->slots[at].place != place + 1)
-            at = (at + 1) & memo->mask;
-        memo->slots[at] = (cm_memo_slot){0, 0};
-        Py_DECREF(object);
+    if (walk->held_count == walk->held_capacity) {
+        size_t capacity = walk->held_capacity ? walk->held_capacity * 2 : 1024;
+        PyObject **held = realloc(walk->held, capacity * sizeof *held);
+        if (!held) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        walk->held = held;
+        walk->held_capacity = capacity;
     }
+    walk->held[walk->held_count++] = Py_NewRef(object);
+    return 0;
 }
 
-void cm_memo_clear(cm_memo *memo)
+int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index)
 {
-    for (size_t i = 0; i < memo->count; i++)
-        Py_DECREF(memo->entries[i].object);
-    free(memo->entries);
-    free(memo->slots);
-    *memo = (cm_memo){0};
+    cm_shadow *shadow = walk->shadow;
+    cm_shade *shade = walk->shade;
+    if (cm_walk_hold(walk, object) < 0)
+        return -1;
+    if (shade->object == object)
+        shade->root = index;
+    cm_memo_entry *entry = cm_memo_at(shadow, object);
+    if (entry) {
+        cm_shade *owner = cm_shade_at(shadow, entry->shade);
+        owner->robbed = shadow->generation; /* if it is part of this walk it was asked for the object, and refused */
+    } else {
+        if ((!shadow->memo || shadow->memo_count * 2 > shadow->memo_mask) && memo_grow(shadow) < 0)
+            return -1;
+        size_t at = cm_memo_hash(object) & shadow->memo_mask;
+        while (shadow->memo[at].object)
+            at = (at + 1) & shadow->memo_mask;
+        entry = &shadow->memo[at];
+        shadow->memo_count++;
+    }
+    *entry = (cm_memo_entry){object, shade->number, index};
+    return 0;
 }
 
 /* ---- small values ------------------------------------------------------------------------------------------------- */

@@ -7,8 +7,8 @@
  * and puts it into the one around it when everything above it is done.
  *
  * What a pod's bytes may depend on is the graph alone. Small immutable values are therefore shared by value, with one table
- * per pod (cm_atoms); everything else by identity, with one table per save (cm_memo). The memo owns a reference to all it
- * holds, so that no address can come to mean another object while the walk lasts.
+ * per pod (cm_atoms); everything else by identity, with one table for all saves (the memo of cm_shadow). The walk owns a reference
+ * to all that it puts there, so that no address can come to mean another object while it lasts.
  *
  * Python code runs only while reducers are called, while globals are resolved, when signals are looked at and when
  * references are dropped. Elsewhere borrowed references are safe, and container sizes are read anew at every step.
@@ -16,7 +16,7 @@
 #ifndef CM_WALK_PRIVATE_H
 #define CM_WALK_PRIVATE_H
 
-#include "walk.h"
+#include "walk_shadow.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,12 +24,13 @@
 #include <chipmink/policy.h>
 
 enum {
-    CM_ATOM_MOST = 256,    /* bytes of a str or bytes that is shared by value inside a pod and repeated in others */
-    CM_BATCH = 1000,       /* elements per APPENDS, SETITEMS, ADDITEMS, as in pickle */
-    CM_FRESH_MOST = 10000, /* objects made by reducers of objects made by reducers ... */
-    CM_TICKS = 4096,       /* objects between looks at signals */
-    CM_SPLICE_SIZE = 64,   /* bytes that a child pod or buffer counts for in the size of a fragment */
-    CM_RECENT = 256,       /* texts met again and again that are known by address */
+    CM_ATOM_MOST = 256,      /* bytes of a str or bytes that is shared by value inside a pod and repeated in others */
+    CM_BATCH = 1000,         /* elements per APPENDS, SETITEMS, ADDITEMS, as in pickle */
+    CM_FRESH_MOST = 10000,   /* objects made by reducers of objects made by reducers ... */
+    CM_TICKS = 4096,         /* objects between looks at signals */
+    CM_SPLICE_SIZE = 64,     /* bytes that a child pod or buffer counts for in the size of a fragment */
+    CM_VALUE_MOST = 1 << 20, /* length of a text that is kept alive to know it again */
+    CM_RECENT = 256,         /* texts met again and again that are known by address */
 };
 
 /* Opcodes of pickle protocol 5 (Lib/pickletools.py describes them). */
@@ -71,57 +72,6 @@ enum cm_opcode {
     CM_OP_STACK_GLOBAL = 0x93,
     CM_OP_BYTEARRAY8 = 0x96,
 };
-
-/* ---- objects by identity (walk_memo.c) --------------------------------------------------------------------------- */
-
-typedef struct cm_memo_entry {
-    PyObject *object; /* owned */
-    cm_pod *pod;
-    uint32_t index;
-} cm_memo_entry;
-
-typedef struct cm_memo_slot {
-    uint32_t tag;   /* part of the address, so that few entries are looked at in vain */
-    uint32_t place; /* 1 + place in entries; 0: empty */
-} cm_memo_slot;
-
-/* Entries in the order added, and an open-addressing index over them: the newest entries can be taken back. */
-typedef struct cm_memo {
-    cm_memo_entry *entries;
-    size_t count, capacity;
-    cm_memo_slot *slots;
-    size_t mask;
-} cm_memo;
-
-/*
- * Neighbours in memory come to be neighbours in the table: objects that were made together are walked together, and the
- * table is far bigger than the caches. The second term spreads what is megabytes apart.
- */
-static inline size_t cm_memo_hash(const void *object)
-{
-    uintptr_t address = (uintptr_t)object >> 4;
-    return address + (address >> 20) * 0x9e3779b1u;
-}
-
-static inline const cm_memo_entry *cm_memo_find(const cm_memo *memo, const PyObject *object)
-{
-    if (memo->count == 0)
-        return NULL;
-    uint32_t tag = (uint32_t)((uintptr_t)object >> 4);
-    for (size_t at = cm_memo_hash(object) & memo->mask;; at = (at + 1) & memo->mask) {
-        const cm_memo_slot *slot = &memo->slots[at];
-        if (slot->place == 0)
-            return NULL;
-        if (slot->tag == tag && memo->entries[slot->place - 1].object == object)
-            return &memo->entries[slot->place - 1];
-    }
-}
-
-/* `object` must not be in it. -1 with MemoryError. */
-int cm_memo_add(cm_memo *memo, PyObject *object, cm_pod *pod, uint32_t index);
-/* Forgets all but the first `count` entries. */
-void cm_memo_cut(cm_memo *memo, size_t count);
-void cm_memo_clear(cm_memo *memo);
 
 /* ---- small values, per pod (walk_memo.c) ---------------------------------------------------------------------------- */
 
@@ -217,6 +167,7 @@ enum cm_frame_flags {
 
 typedef struct cm_frame {
     uint8_t kind, stage, flags;
+    uint32_t trace;   /* where its elements are noted in the shade; 0: nowhere */
     uint32_t batch;   /* elements since the MARK; of a pod: `repeating` around it */
     uint32_t fresh;   /* reducers that made it, one inside the other, see CM_FRESH_MOST */
     PyObject *object; /* owned */
@@ -230,6 +181,7 @@ typedef struct cm_frame {
         struct { /* CM_FRAME_POD */
             cm_pod *pod;
             cm_atoms *atoms;
+            uint64_t hash, splices;
         } around;
         struct {                       /* CM_FRAME_REDUCE */
             PyObject *value;           /* owned: what __reduce_ex__ returned */
@@ -260,7 +212,14 @@ struct cm_walk {
     uint32_t repeating; /* those of values in this pod: what is in them is remembered in the pod only */
     uint32_t ticks;
 
-    cm_memo memo;
+    cm_shadow *shadow;
+    cm_shade *shade; /* of the pod under construction */
+    PyObject **held; /* owned: what this walk put into the memo */
+    size_t held_count, held_capacity;
+    cm_shade **part; /* shades that are part of this walk, in its order */
+    size_t part_count, part_capacity;
+    size_t part_held; /* of those used again, which have been held on to */
+    bool kept_shadow;
     cm_atoms *spare;
     uint32_t generations;
     cm_recent recent[CM_RECENT];
@@ -284,6 +243,107 @@ struct cm_walk {
     PyObject *str_locate, *str_value, *str_dispatch, *str_nature, *str_take_apart, *str_sort_key; /* of Reducers */
     bool fatal; /* the exception that is set ends the save */
 };
+
+/* ---- walk_shadow.c ---- */
+/* Spreads what is megabytes apart; neighbours in memory stay neighbours, for they are walked together. */
+static inline size_t cm_memo_hash(const void *object)
+{
+    uintptr_t address = (uintptr_t)object >> 4;
+    return address + (address >> 20) * 0x9e3779b1u;
+}
+
+/* What the memo says of the address, be it of this walk or left by an earlier one. */
+static inline cm_memo_entry *cm_memo_at(const cm_shadow *shadow, const PyObject *object)
+{
+    if (!shadow->memo)
+        return NULL;
+    for (size_t at = cm_memo_hash(object) & shadow->memo_mask;; at = (at + 1) & shadow->memo_mask) {
+        cm_memo_entry *entry = &shadow->memo[at];
+        if (entry->object == object)
+            return entry;
+        if (!entry->object)
+            return NULL;
+    }
+}
+
+/* Where the object is in this walk; NULL: it was not met. */
+static inline const cm_memo_entry *cm_memo_find(const cm_walk *walk, const PyObject *object)
+{
+    const cm_memo_entry *entry = cm_memo_at(walk->shadow, object);
+    return entry && cm_shade_at(walk->shadow, entry->shade)->seen == walk->shadow->generation ? entry : NULL;
+}
+
+/* Holds on to an object until the walk ends. -1 with MemoryError. */
+CM_MUST_USE int cm_walk_hold(cm_walk *walk, PyObject *object);
+/*
+ * To be called before code of others runs: it may let go of objects in pods that are used again, and their addresses, which the
+ * memo knows, must not become others'.
+ */
+CM_MUST_USE int cm_walk_foreign(cm_walk *walk);
+/* The object is in the current pod. -1 with MemoryError. */
+CM_MUST_USE int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index);
+/*
+ * Emits what is there already: a reference to an object met before, or as a child the pod that it had, if that can be used again.
+ * 1, 0, or -1 with an exception.
+ */
+CM_MUST_USE int cm_walk_known(cm_walk *walk, PyObject *object);
+/* The shade of an object that can be used again as a variable's own, now part of the walk. 1, 0, or -1 with an exception. */
+CM_MUST_USE int cm_shade_reuse_root(cm_walk *walk, PyObject *name, PyObject *object, cm_shade **shade);
+/* In a container built of fragments: uses the fragment that began with the element at `at`. 1 with *at moved on, 0, -1. */
+CM_MUST_USE int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind kind, Py_ssize_t *at);
+/* The shade of a new pod becomes the current one, and ends. NULL with MemoryError. */
+cm_shade *cm_shade_open(cm_walk *walk, PyObject *object);
+void cm_shade_close(cm_walk *walk);
+/* Everything that became part of the walk after the first `count` is not, after all. */
+void cm_shades_cut(cm_walk *walk, size_t count);
+CM_MUST_USE int cm_shade_name(cm_walk *walk, PyObject *name, const cm_shade *shade);
+void cm_shades_free(cm_walk *walk);
+
+/* Notes for the current shade. The object is a list, tuple, set or frozenset of `count`: where its elements are to be noted. */
+uint32_t cm_trace_elements(cm_walk *walk, PyObject *object, Py_ssize_t count);
+void cm_trace_dict(cm_walk *walk, PyObject *dict);
+/* A list, dict or set built of fragments. */
+void cm_trace_whole(cm_walk *walk, PyObject *object);
+void cm_trace_instance(cm_walk *walk, PyObject *object, uint64_t class_hash, PyObject *dict);
+void cm_trace_value(cm_walk *walk, PyObject *object); /* the pod's object is an immutable value */
+void cm_trace_external(cm_walk *walk, PyObject *object, const cm_memo_entry *entry);
+void cm_trace_run(cm_walk *walk, PyObject *element); /* the next of a fragment */
+/* It goes through a reducer, or for other reasons cannot be told to be the same. */
+static inline void cm_trace_opaque(cm_walk *walk)
+{
+    if (walk->shade)
+        walk->shade->opaque = true;
+}
+
+/* Immutable values that are known by their address alone, as long as it is theirs. */
+static inline bool cm_is_value(const PyObject *object)
+{
+    const PyTypeObject *type = Py_TYPE(object);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type || object == Py_None ||
+           type == &PyBool_Type || type == &PyBytes_Type;
+}
+
+/* A note of one element: its address, with the lowest bit set if the shade owns it. */
+static inline uint64_t cm_trace_word(cm_walk *walk, PyObject *object)
+{
+    if (!cm_is_value(object))
+        return (uint64_t)(uintptr_t)object;
+    if ((PyUnicode_CheckExact(object) && PyUnicode_GET_LENGTH(object) > CM_VALUE_MOST) ||
+        (PyBytes_CheckExact(object) && PyBytes_GET_SIZE(object) > CM_VALUE_MOST))
+        cm_trace_opaque(walk); /* too much to be kept alive for this */
+    Py_INCREF(object);
+    return (uint64_t)(uintptr_t)object | 1;
+}
+
+static inline void cm_trace_element(cm_walk *walk, uint32_t trace, Py_ssize_t at, Py_ssize_t size, PyObject *object)
+{
+    if (!trace)
+        return;
+    if (at < size)
+        walk->shade->trace[trace + (size_t)at] = cm_trace_word(walk, object);
+    else
+        cm_trace_opaque(walk); /* it has grown meanwhile */
+}
 
 /* ---- walk_memo.c ---- */
 /* Room for one more value in the table of the current pod, which is made if need be. -1 with MemoryError. */
@@ -328,6 +388,8 @@ void cm_walk_globals_free(cm_walk *walk);
 PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set);
 
 /* ---- walk_reduce.c ---- */
+/* Whether instances are saved as their class and dict, and the class need not be walked. 1 and the hash of its name; 0; -1. */
+CM_MUST_USE int cm_walk_is_plain(cm_walk *walk, PyTypeObject *type, uint64_t *class_hash);
 /* Saves an object that has no opcodes of its own. As cm_walk_value. */
 CM_MUST_USE int cm_walk_reduce(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_step_reduce(cm_walk *walk);
@@ -350,7 +412,7 @@ CM_MUST_USE int cm_walk_place_apart(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, bool final);
 /* Ends the pod of the uppermost frame and splices it into the one around it; the variable's own stays current. */
 CM_MUST_USE int cm_walk_pod_close(cm_walk *walk);
-/* Emits MEMOIZE and remembers the object as the value on top of the stack. */
+/* Emits MEMOIZE and remembers the object as the value on top of the stack, in the memo. */
 CM_MUST_USE int cm_walk_memoize(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_walk_signals(cm_walk *walk);
 CM_MUST_USE int cm_walk_keep(cm_walk *walk, PyObject *object);

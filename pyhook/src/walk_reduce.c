@@ -250,8 +250,23 @@ static int plain_class(cm_walk *walk, cm_type *info, const cm_memo_entry **entry
             return -1;
         info->global_known = true;
     }
-    *entry = info->global ? NULL : cm_memo_find(&walk->memo, (PyObject *)info->type);
+    *entry = info->global ? NULL : cm_memo_find(walk, (PyObject *)info->type);
     return info->global || *entry;
+}
+
+int cm_walk_is_plain(cm_walk *walk, PyTypeObject *type, uint64_t *class_hash)
+{
+    cm_type *info = walk->last_type;
+    if (!info || info->type != type || info->version != type->tp_version_tag)
+        info = walk->last_type = cm_walk_type(walk, type);
+    if (!info)
+        return -1;
+    if (info->kind != CM_TYPE_PLAIN)
+        return 0;
+    const cm_memo_entry *entry;
+    int known = plain_class(walk, info, &entry);
+    *class_hash = info->global ? info->global->hash : 0;
+    return known;
 }
 
 /* Some class looks for the method in the instance first, as object.__reduce_ex__ does. */
@@ -303,10 +318,13 @@ static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
     }
     cm_emit(walk, CM_OP_EMPTY_TUPLE);
     cm_emit(walk, CM_OP_NEWOBJ);
+    cm_trace_instance(walk, object, info->global ? info->global->hash : 0, dict);
+    if (dict && length == 0)
+        cm_trace_dict(walk, dict);
     if (cm_walk_memoize(walk, object) < 0) {
         result = -1;
     } else if (length > 0) {
-        entry = walk->repeating ? NULL : cm_memo_find(&walk->memo, dict);
+        entry = walk->repeating ? NULL : cm_memo_find(walk, dict);
         if (entry) {
             if (cm_emit_reference(walk, entry) < 0)
                 result = -1;
@@ -489,12 +507,15 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
     if (!info)
         goto out;
     result = info->kind == CM_TYPE_PLAIN ? walk_plain(walk, object, info) : 2;
-    if (info->kind == CM_TYPE_VALUE)
-        result = walk_repeated(walk, object, info);
-    else if (type == &PyCell_Type)
-        result = walk_cell(walk, object);
     if (result != 2)
         goto out;
+    result = cm_walk_foreign(walk) < 0 ? -1 : 2;
+    if (result == 2 && info->kind == CM_TYPE_VALUE)
+        result = walk_repeated(walk, object, info);
+    else if (result == 2 && type == &PyCell_Type)
+        result = walk_cell(walk, object);
+    if (result != 2)
+        goto opaque;
     const cm_global *global = NULL;
     if (info->kind == CM_TYPE_CLASS || info->kind == CM_TYPE_FUNCTION)
         result = walk_code(walk, object, info);
@@ -504,6 +525,8 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
         result = cm_emit_global(walk, global);
     else
         result = walk_reduced(walk, object, call_reducer(walk, object, info), info->apart);
+opaque:
+    cm_trace_opaque(walk); /* its own pod's shade, if it has got one */
 out:
     Py_DECREF(object);
     return result;
@@ -535,7 +558,7 @@ static int emit_call(cm_walk *walk, cm_frame *frame)
     frame->stage = STAGE_LIST;
     if (frame->reduce.repeated)
         return cm_memoize_repeated(walk, frame->reduce.repeated);
-    const cm_memo_entry *entry = walk->repeating ? NULL : cm_memo_find(&walk->memo, frame->object);
+    const cm_memo_entry *entry = walk->repeating ? NULL : cm_memo_find(walk, frame->object);
     if (entry) {
         cm_emit(walk, CM_OP_POP);
         frame->stage = STAGE_END;

@@ -37,6 +37,7 @@ cm_frame *cm_walk_push(cm_walk *walk, enum cm_frame_kind kind, PyObject *object)
     cm_frame *frame = &walk->frames[walk->frame_count++];
     frame->kind = (uint8_t)kind;
     frame->stage = frame->flags = 0;
+    frame->trace = 0;
     frame->batch = 0;
     frame->fresh = fresh;
     frame->object = Py_XNewRef(object);
@@ -62,7 +63,7 @@ int cm_walk_memoize(cm_walk *walk, PyObject *object)
 {
     if (walk->repeating)
         return cm_memoize_within(walk, object);
-    return cm_memo_add(&walk->memo, object, walk->pod, cm_body_memoize(walk->body));
+    return cm_memo_add(walk, object, cm_body_memoize(walk->body));
 }
 
 int cm_walk_keep(cm_walk *walk, PyObject *object)
@@ -81,7 +82,7 @@ int cm_walk_signals(cm_walk *walk)
         PyErr_NoMemory();
         return -1;
     }
-    return PyErr_CheckSignals();
+    return cm_walk_foreign(walk) < 0 ? -1 : PyErr_CheckSignals();
 }
 
 int cm_walk_store_failed(cm_walk *walk, int result)
@@ -107,13 +108,16 @@ int cm_walk_store_failed(cm_walk *walk, int result)
 
 int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, bool final)
 {
-    cm_frame *frame = cm_walk_push(walk, CM_FRAME_POD, object);
+    cm_shade *shade = cm_shade_open(walk, object);
+    cm_frame *frame = shade ? cm_walk_push(walk, CM_FRAME_POD, object) : NULL;
     if (!frame)
         return -1;
     if (walk->frame_count > 1)
         frame->fresh = frame[-1].fresh;
     frame->around.pod = walk->pod;
     frame->around.atoms = walk->atoms;
+    frame->around.hash = walk->hash;
+    frame->around.splices = walk->splices;
     frame->flags = walk->final ? CM_FLAG_FINAL : 0;
     frame->batch = walk->repeating;
     cm_pod *pod = cm_save_pod_new(walk->save, walk->pod, kind);
@@ -122,6 +126,9 @@ int cm_walk_pod_open(cm_walk *walk, PyObject *object, enum cm_pod_kind kind, boo
         PyErr_NoMemory();
         return -1;
     }
+    shade->pod = pod;
+    shade->page = cm_pod_page(pod);
+    walk->hash = 0;
     walk->pod = pod;
     walk->body = cm_pod_body(pod);
     walk->atoms = NULL;
@@ -164,14 +171,9 @@ int cm_walk_pod_close(cm_walk *walk)
     if (walk->body->error)
         return cm_walk_signals(walk) < 0 ? -1 : 0;
     cm_frame *frame = cm_walk_top(walk);
-    uint32_t root = CM_INDEX_ROOT;
-    if (frame->object) {
-        const cm_memo_entry *entry = cm_memo_find(&walk->memo, frame->object);
-        if (entry && entry->pod == walk->pod)
-            root = entry->index;
-    }
     cm_pod *pod = walk->pod;
-    int result = cm_save_pod_finish(walk->save, pod, root);
+    cm_shade *shade = walk->shade;
+    int result = cm_save_pod_finish(walk->save, pod, shade->root);
     if (result < 0)
         return cm_walk_store_failed(walk, result);
     cm_atoms_release(walk, walk->atoms);
@@ -180,10 +182,16 @@ int cm_walk_pod_close(cm_walk *walk)
     walk->final = frame->flags & CM_FLAG_FINAL;
     walk->repeating = frame->batch;
     frame->around.atoms = NULL;
+    shade->splices = (uint32_t)(walk->splices - frame->around.splices);
+    shade->hash = walk->hash;
+    walk->hash = frame->around.hash;
+    walk->shadow->walked++;
+    cm_shade_close(walk);
     if (walk->pod) {
         walk->body = cm_pod_body(walk->pod);
         cm_pod_child(walk->pod, pod);
         walk->splices++;
+        cm_mix(walk, shade->hash);
     }
     cm_walk_pop(walk);
     return 0;

@@ -40,10 +40,12 @@ static inline bool batch_full(const cm_frame *frame)
 }
 
 /* All elements are emitted, or those of a run. */
-static int end_elements(cm_walk *walk, cm_frame *frame)
+static int end_elements(cm_walk *walk, cm_frame *frame, bool cut)
 {
-    if (frame->flags & CM_FLAG_RUN) /* where the next run begins */
+    if (frame->flags & CM_FLAG_RUN) { /* where the next run begins */
         walk->frames[walk->frame_count - 3].at = frame->at;
+        walk->shade->ended = cut;
+    }
     if (frame->flags & CM_FLAG_BUILD)
         cm_emit(walk, CM_OP_BUILD);
     cm_walk_pop(walk);
@@ -80,8 +82,14 @@ static int begin_elements(cm_walk *walk, enum cm_frame_kind kind, PyObject *obje
     frame->at = frame->before = 0;
     frame->size = length;
     frame->outer = walk->hash;
-    if (fragments)
+    if (fragments) {
         frame->stage = (uint8_t)kind;
+        cm_trace_whole(walk, object);
+    } else if (kind == CM_FRAME_DICT) {
+        cm_trace_dict(walk, object);
+    } else {
+        frame->trace = cm_trace_elements(walk, object, length);
+    }
     return 1;
 }
 
@@ -112,8 +120,14 @@ static int step_fragments(cm_walk *walk)
         cm_walk_pop(walk);
         return 0;
     }
+    int reused = cm_shade_reuse_run(walk, frame.object, (enum cm_frame_kind)frame.stage, &frame.at);
+    if (reused) {
+        cm_walk_top(walk)->at = frame.at;
+        return reused < 0 ? -1 : 0;
+    }
     if (cm_walk_pod_open(walk, NULL, CM_POD_FRAGMENT, false) < 0)
         return -1;
+    walk->shade->run_kind = frame.stage;
     cm_frame *run = cm_walk_push(walk, (enum cm_frame_kind)frame.stage, frame.object);
     if (!run)
         return -1;
@@ -144,12 +158,18 @@ static int step_list(cm_walk *walk)
             left = PyList_GET_SIZE(list) - frame->at; /* a signal handler may have run */
         }
         if (left <= 0 || cut)
-            return end_elements(walk, frame);
+            return end_elements(walk, frame, cut);
         if (frame->batch)
             frame->batch++;
         else
             open_batch(walk, frame, left == 1 && !is_set && !(frame->flags & CM_FLAG_RUN));
-        int result = cm_walk_value(walk, PyList_GET_ITEM(list, frame->at++));
+        PyObject *element = PyList_GET_ITEM(list, frame->at);
+        if (frame->trace)
+            cm_trace_element(walk, frame->trace, frame->at, frame->size, element);
+        else if (!is_set && frame->flags & CM_FLAG_RUN)
+            cm_trace_run(walk, element);
+        frame->at++;
+        int result = cm_walk_value(walk, element);
         if (result)
             return result < 0 ? -1 : 0;
     }
@@ -194,12 +214,16 @@ static int step_dict(cm_walk *walk)
         if (cut || !PyDict_Next(dict, &frame->at, &key, &value)) {
             if (frame->batch && close_batch(walk, frame, CM_OP_SETITEMS, CM_OP_SETITEM) < 0)
                 return -1;
-            return end_elements(walk, frame);
+            return end_elements(walk, frame, cut);
         }
         if (frame->batch)
             frame->batch++;
         else
             open_batch(walk, frame, frame->size == 1 && !(frame->flags & CM_FLAG_RUN));
+        if (frame->flags & CM_FLAG_RUN) {
+            cm_trace_run(walk, key);
+            cm_trace_run(walk, value);
+        }
         if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key) && PyUnicode_GET_LENGTH(key) <= CM_ATOM_MOST) {
             if (cm_emit_str(walk, key) < 0)
                 return -1;
@@ -230,7 +254,7 @@ int cm_walk_dict(cm_walk *walk, PyObject *dict, uint8_t flags)
  */
 static int completed_within(cm_walk *walk, PyObject *object, size_t on_stack)
 {
-    const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
+    const cm_memo_entry *entry = cm_memo_find(walk, object);
     if (!entry)
         return 0;
     if (on_stack > 3)
@@ -249,6 +273,7 @@ static int step_tuple(cm_walk *walk)
     size_t size = (size_t)PyTuple_GET_SIZE(tuple);
     bool resumed = frame->at > 0; /* some element needed frames: only then can the tuple be within itself */
     while ((size_t)frame->at < size) {
+        cm_trace_element(walk, frame->trace, frame->at, frame->size, PyTuple_GET_ITEM(tuple, frame->at));
         int result = cm_walk_value(walk, PyTuple_GET_ITEM(tuple, frame->at++));
         if (result)
             return result < 0 ? -1 : 0;
@@ -269,18 +294,19 @@ static int step_tuple(cm_walk *walk)
 static int walk_tuple(cm_walk *walk, PyObject *tuple)
 {
     Py_ssize_t size = PyTuple_GET_SIZE(tuple);
-    cm_mix(walk, CM_OP_TUPLE + ((uint64_t)size << 8));
+    if (size > 0 && cm_walk_place(walk, tuple, CM_CLASS_LIST, (uint64_t)size, (uint64_t)size * sizeof(PyObject *)) < 0)
+        return -1;
+    cm_mix(walk, CM_OP_TUPLE + ((uint64_t)size << 8)); /* in its pod, as all that is mixed for it */
     if (size == 0) {
         cm_emit(walk, CM_OP_EMPTY_TUPLE);
         return 0;
     }
-    if (cm_walk_place(walk, tuple, CM_CLASS_LIST, (uint64_t)size, (uint64_t)size * sizeof(PyObject *)) < 0)
-        return -1;
     cm_frame *frame = cm_walk_push(walk, CM_FRAME_TUPLE, tuple);
     if (!frame)
         return -1;
     frame->at = frame->before = 0;
     frame->size = size;
+    frame->trace = cm_trace_elements(walk, tuple, size);
     if (size > 3)
         cm_emit(walk, CM_OP_MARK);
     return 1;
@@ -311,7 +337,6 @@ static int step_frozenset(cm_walk *walk)
 static int walk_frozenset(cm_walk *walk, PyObject *set)
 {
     uint64_t size = (uint64_t)PySet_GET_SIZE(set);
-    cm_mix(walk, CM_OP_FROZENSET + (size << 8));
     Py_INCREF(set); /* ordering may run Python code */
     PyObject *elements = cm_walk_ordered(walk, set);
     cm_frame *frame = NULL;
@@ -325,6 +350,8 @@ static int walk_frozenset(cm_walk *walk, PyObject *set)
     frame->held = elements;
     frame->at = frame->before = 0;
     frame->size = (Py_ssize_t)size;
+    cm_mix(walk, CM_OP_FROZENSET + (size << 8));
+    (void)cm_trace_elements(walk, set, (Py_ssize_t)size);
     cm_emit(walk, CM_OP_MARK);
     return 1;
 }
@@ -378,14 +405,11 @@ int cm_walk_value(cm_walk *walk, PyObject *object)
     if (type == &PyBytes_Type)
         return cm_emit_bytes(walk, object);
 
-    const cm_memo_entry *entry = cm_memo_find(&walk->memo, object);
-    if (entry && (!walk->repeating || PyType_Check(object) || PyFunction_Check(object)))
-        return cm_emit_reference(walk, entry);
-    if (walk->repeating) {
-        int known = cm_emit_within(walk, object);
-        if (known)
-            return known < 0 ? -1 : 0;
-    }
+    int known = cm_walk_known(walk, object);
+    if (!known && walk->repeating)
+        known = cm_emit_within(walk, object);
+    if (known)
+        return known < 0 ? -1 : 0;
     if (type == &PyDict_Type)
         return cm_walk_dict(walk, object, 0);
     if (type == &PyList_Type)

@@ -139,6 +139,34 @@ CM_API void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *dat
 /* Only in this size and above are payloads worth their own chunk; below, put the bytes into the body. */
 enum { CM_PAYLOAD_MIN = 4096 };
 
+/* ---- using pods again ----------------------------------------------------------------------------------------------- */
+
+/*
+ * What is needed to use a pod of a save again in later ones of the same store, by a caller who knows that everything in it and
+ * below it is as it was: the objects, and the addresses that its externals lead to. Whether the store has lost it meanwhile is the
+ * caller's to know (see cm_store_generation).
+ */
+typedef struct cm_kept cm_kept;
+
+/*
+ * Once for each pod, after cm_save_wait returned 0 and before cm_save_free. The caller frees it, after the saves that use it.
+ * NULL: it cannot be used again (two places had one page), or out of memory.
+ */
+CM_API cm_kept *cm_pod_keep(cm_pod *pod);
+CM_API void cm_kept_free(cm_kept *kept);
+/*
+ * As cm_save_pod_new, for a pod that is as it was. Its children follow, in their order, each whole; then cm_save_pod_again_end,
+ * which finishes it. What it refers to must be there already.
+ */
+CM_API cm_pod *cm_save_pod_again(cm_save *save, cm_pod *parent, cm_kept *kept);
+CM_API CM_MUST_USE int cm_save_pod_again_end(cm_save *save, cm_pod *pod);
+
+/* The page of a pod, of the next pod made below it, of a child with that ordinal, of the first pod of a variable. */
+CM_API uint64_t cm_pod_page(const cm_pod *pod);
+CM_API uint64_t cm_pod_next_page(const cm_pod *parent);
+CM_API uint64_t cm_page_of_child(uint64_t parent, uint32_t ordinal);
+CM_API uint64_t cm_page_of_variable(const char *name);
+
 /* ---- taking variables over by reference --------------------------------------------------------------------------- */
 
 /*

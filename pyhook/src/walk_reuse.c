@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * walk_reuse.c - comparing memory with notes, and using pods again.
+ *
+ * A pod is tried together with all below it. First every shade's notes are compared with memory, in the order of the walk, and
+ * the shades counted as part of the walk; then the references that leave them are looked up in the memo, which may lead to
+ * any of them. If anything differs, none is part of it, and the walk goes into the object; it tries again further down.
+ */
+#include "walk_notes.h"
+
+enum { FRAGMENTS_TRIED = 256 };
+
+/* ---- one shade ---------------------------------------------------------------------------------------------------- */
+
+/* Notes of elements and the elements; written so that it compiles to vector instructions. */
+static bool same_elements(const uint64_t *words, PyObject *const *elements, size_t count)
+{
+    enum { STEP = 256 };
+    for (size_t start = 0; start < count; start += STEP) {
+        size_t end = count - start < STEP ? count : start + STEP;
+        uint64_t differences = 0;
+        for (size_t i = start; i < end; i++)
+            differences |= (words[i] & ~(uint64_t)1) ^ (uint64_t)(uintptr_t)elements[i];
+        if (differences)
+            return false;
+    }
+    return true;
+}
+
+static bool same_word(uint64_t word, const PyObject *object)
+{
+    return (word & ~(uint64_t)1) == (uint64_t)(uintptr_t)object;
+}
+
+static bool same_set(const uint64_t *words, PyObject *set)
+{
+    if ((uint64_t)PySet_GET_SIZE(set) != words[1])
+        return false;
+    Py_ssize_t place = 0;
+    for (uint64_t i = 0; i < words[1]; i++) {
+        const PyObject *element = cm_set_next(set, &place);
+        if (!element || !same_word(words[2 + i], element))
+            return false;
+    }
+    return true;
+}
+
+static bool same_dict(const uint64_t *words, PyObject *dict)
+{
+#if CM_DICT_VERSIONS
+    return cm_dict_version(dict) == words[1];
+#else
+    if ((uint64_t)PyDict_GET_SIZE(dict) * 2 != words[1])
+        return false;
+    PyObject *key, *value;
+    Py_ssize_t place = 0;
+    for (uint64_t i = 0; i < words[1]; i += 2)
+        if (!PyDict_Next(dict, &place, &key, &value) || !same_word(words[2 + i], key) ||
+            !same_word(words[3 + i], value))
+            return false;
+    return true;
+#endif
+}
+
+/* 1: the same; 0; -1 with an exception. */
+static int same_instance(cm_walk *walk, const uint64_t *words, PyObject *object)
+{
+    if ((uint64_t)(uintptr_t)Py_TYPE(object) != words[2])
+        return 0;
+    uint64_t class_hash;
+    int plain = cm_walk_is_plain(walk, Py_TYPE(object), &class_hash);
+    if (plain <= 0 || class_hash != words[1])
+        return plain < 0 ? -1 : 0;
+    if (!words[3])
+        return Py_TYPE(object)->tp_dictoffset == 0;
+    PyObject **dict = _PyObject_GetDictPtr(object);
+    return dict && *dict && (uint64_t)(uintptr_t)*dict == words[3] && PyDict_CheckExact(*dict);
+}
+
+static int same_notes(cm_walk *walk, cm_shade *shade)
+{
+    const uint64_t *trace = shade->trace;
+    shade->covers = false;
+    for (uint32_t at = 1; at < shade->trace_count; at += cm_note_size(trace + at)) {
+        const uint64_t *words = trace + at;
+        PyObject *object = cm_note_object(words[0]);
+        int same = 1;
+        switch (cm_note_kind(words[0])) {
+        case CM_NOTE_LIST:
+            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == words[1] &&
+                   same_elements(words + 2, ((PyListObject *)object)->ob_item, words[1]);
+            break;
+        case CM_NOTE_TUPLE:
+            same = PyTuple_CheckExact(object) && (uint64_t)PyTuple_GET_SIZE(object) == words[1] &&
+                   same_elements(words + 2, ((PyTupleObject *)object)->ob_item, words[1]);
+            break;
+        case CM_NOTE_SET:
+            same = PySet_CheckExact(object) && same_set(words, object);
+            shade->covers = true;
+            break;
+        case CM_NOTE_FROZENSET:
+            same = PyFrozenSet_CheckExact(object) && same_set(words, object);
+            break;
+        case CM_NOTE_DICT:
+            same = PyDict_CheckExact(object) && same_dict(words, object);
+            break;
+        case CM_NOTE_LIST_WHOLE:
+            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == words[1];
+            break;
+        case CM_NOTE_DICT_WHOLE:
+            same = PyDict_CheckExact(object) && (uint64_t)PyDict_GET_SIZE(object) == words[1];
+            if (same && words[2] && cm_dict_version(object) == words[2])
+                shade->covers = true;
+            break;
+        case CM_NOTE_INSTANCE:
+            same = same_instance(walk, words, object);
+            break;
+        case CM_NOTE_EXTERNAL: /* see same_externals */
+        case CM_NOTE_VALUE:    /* owned: nothing else can be at its address */
+            break;
+        }
+        if (same <= 0)
+            return same;
+    }
+    return 1;
+}
+
+/* Whether the elements of a fragment stand in its container from *at on; moves *at behind them. */
+static bool same_run(const cm_shade *run, PyObject *container, uint64_t *at)
+{
+    if (run->run_kind == CM_FRAME_LIST) {
+        uint64_t size = (uint64_t)PyList_GET_SIZE(container);
+        if (*at > size || run->run_count > size - *at ||
+            !same_elements(run->run, ((PyListObject *)container)->ob_item + *at, run->run_count))
+            return false;
+        *at += run->run_count;
+        return true;
+    }
+    PyObject *key, *value;
+    Py_ssize_t place = (Py_ssize_t)*at;
+    for (uint32_t i = 0; i < run->run_count; i += 2)
+        if (!PyDict_Next(container, &place, &key, &value) || !same_word(run->run[i], key) ||
+            !same_word(run->run[i + 1], value))
+            return false;
+    *at = (uint64_t)place;
+    return true;
+}
+
+/* Compares; the notes once in a walk. `container`, `at`: of a fragment, where it would begin; moved on behind it. */
+static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_t *at)
+{
+    if (shade->opaque || !shade->kept)
+        return 0;
+    if (shade->checked != walk->shadow->generation) {
+        int same = same_notes(walk, shade);
+        if (same < 0)
+            return -1;
+        shade->checked = walk->shadow->generation;
+        shade->same = same;
+    }
+    if (!shade->same || (at && !same_run(shade, container, at)))
+        return 0; /* a fragment may stand elsewhere in its container */
+    return 1;
+}
+
+/* ---- a pod and all below it ------------------------------------------------------------------------------------------ */
+
+/* The shade that follows in the walk, below `top`; NULL: none. */
+static cm_shade *following(cm_shade *shade, const cm_shade *top)
+{
+    if (shade->first)
+        return shade->first;
+    while (shade != top && !shade->next)
+        shade = shade->parent;
+    return shade == top ? NULL : shade->next;
+}
+
+/* `last`: the last one that was counted as part of the walk; NULL: none. */
+static void leave(cm_walk *walk, cm_shade *top, const cm_shade *last)
+{
+    for (cm_shade *shade = top; shade && last; shade = following(shade, top)) {
+        shade->seen = walk->shadow->generation - 1;
+        if (shade == last)
+            return;
+    }
+}
+
+static bool same_externals(cm_walk *walk, const cm_shade *shade)
+{
+    uint32_t left = shade->externals;
+    const uint64_t *trace = shade->trace;
+    for (uint32_t at = 1; left && at < shade->trace_count; at += cm_note_size(trace + at)) {
+        if (cm_note_kind(trace[at]) != CM_NOTE_EXTERNAL)
+            continue;
+        const cm_memo_entry *entry = cm_memo_at(walk->shadow, cm_note_object(trace[at]));
+        const cm_shade *target = entry ? cm_shade_at(walk->shadow, entry->shade) : NULL;
+        if (!target || target->dead || target->seen != walk->shadow->generation || target->page != trace[at + 1] ||
+            entry->index != trace[at + 2])
+            return false;
+        left--;
+    }
+    return true;
+}
+
+/* Whether the fragment may end where it would. */
+static bool may_end(const cm_shade *run, PyObject *container, uint64_t at)
+{
+    if (run->ended)
+        return true;
+    if (run->run_kind == CM_FRAME_LIST)
+        return at == (uint64_t)PyList_GET_SIZE(container);
+    PyObject *key, *value;
+    Py_ssize_t place = (Py_ssize_t)at;
+    return !PyDict_Next(container, &place, &key, &value);
+}
+
+/* Compares `top`, which would have that page, and all below it. 1: all of them are part of the walk now. 0; -1 with an exception. */
+static int same_all(cm_walk *walk, cm_shade *top, uint64_t page, PyObject *container, uint64_t *at)
+{
+    uint32_t generation = walk->shadow->generation;
+    const cm_shade *last = NULL;
+    uint64_t after = at ? *at : 0;
+    int same = 1;
+    for (cm_shade *shade = top; shade; shade = following(shade, top)) {
+        if (shade->seen == generation || shade->robbed == generation) {
+            same = 0;
+        } else if (shade == top) {
+            same = same_own(walk, shade, container, at ? &after : NULL);
+            if (same > 0 && at && !may_end(shade, container, after))
+                same = 0;
+        } else if (shade->object || shade->parent->covers) {
+            same = same_own(walk, shade, NULL, NULL);
+        } else {
+            same = same_own(walk, shade, shade->parent->object, &shade->parent->cursor);
+        }
+        if (same <= 0)
+            break;
+        shade->page = shade == top ? page : cm_page_of_child(shade->parent->page, shade->ordinal);
+        shade->seen = generation;
+        shade->cursor = 0;
+        last = shade;
+    }
+    for (cm_shade *shade = top; same > 0 && shade; shade = following(shade, top))
+        same = !shade->externals || same_externals(walk, shade);
+    if (same <= 0)
+        leave(walk, top, last);
+    else if (at)
+        *at = after;
+    return same;
+}
+
+/* Makes the pods of `top` and all below it part of the save. */
+static int use_again(cm_walk *walk, cm_shade *top)
+{
+    cm_shade *around = walk->shade, *shade = top;
+    top->parent = around;
+    for (;;) {
+        cm_pod *above = shade == top ? walk->pod : shade->parent->pod;
+        shade->pod = cm_save_pod_again(walk->save, above, shade->kept);
+        if (!shade->pod) {
+            walk->fatal = true;
+            PyErr_NoMemory();
+            return -1;
+        }
+        walk->shadow->reused++;
+        if (shade == top ? cm_shade_join(walk, shade, around) < 0 : cm_shade_count(walk, shade) < 0)
+            return -1;
+        if (shade->first) {
+            shade = shade->first;
+            continue;
+        }
+        for (;; shade = shade->parent) { /* what is whole now */
+            int result = cm_save_pod_again_end(walk->save, shade->pod);
+            if (result < 0)
+                return cm_walk_store_failed(walk, result);
+            if (shade == top)
+                return 0;
+            if (shade->next)
+                break;
+        }
+        shade = shade->next;
+    }
+}
+
+/* Emits the pod as a child of the current one. */
+static void emit_again(cm_walk *walk, const cm_shade *shade)
+{
+    cm_pod_child(walk->pod, shade->pod);
+    walk->splices += shade->splices + 1;
+    cm_mix(walk, shade->hash);
+}
+
+/* ---- from the walk -------------------------------------------------------------------------------------------------- */
+
+int cm_walk_known(cm_walk *walk, PyObject *object)
+{
+    const cm_memo_entry *entry = cm_memo_at(walk->shadow, object);
+    if (!entry)
+        return 0;
+    cm_shade *shade = cm_shade_at(walk->shadow, entry->shade);
+    if (shade->seen == walk->shadow->generation) {
+        if (walk->repeating && !PyType_Check(object) && !PyFunction_Check(object))
+            return 0;
+        return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
+    }
+    if (shade->object != object || walk->shade->object == object || walk->repeating || !walk->pod ||
+        shade->failed == walk->shadow->generation || shade->context != cm_walk_context(walk))
+        return 0;
+    int same = same_all(walk, shade, cm_pod_next_page(walk->pod), NULL, NULL);
+    if (same <= 0) {
+        shade->failed = walk->shadow->generation;
+        return same;
+    }
+    if (use_again(walk, shade) < 0)
+        return -1;
+    emit_again(walk, shade);
+    return 1;
+}
+
+int cm_shade_reuse_root(cm_walk *walk, PyObject *name, PyObject *object, cm_shade **found)
+{
+    const PyObject *number = PyDict_GetItemWithError(walk->shadow->names, name);
+    if (!number)
+        return PyErr_Occurred() ? -1 : 0;
+    const char *text = PyUnicode_AsUTF8(name);
+    if (!text) {
+        PyErr_Clear(); /* it has no page of its own */
+        return 0;
+    }
+    cm_shade *shade = cm_shade_at(walk->shadow, (uint32_t)PyLong_AsUnsignedLong((PyObject *)number));
+    if (shade->dead || shade->parent || shade->object != object || shade->context != cm_walk_context(walk))
+        return 0;
+    int same = same_all(walk, shade, cm_page_of_variable(text), NULL, NULL);
+    if (same <= 0) {
+        shade->failed = walk->shadow->generation;
+        return same;
+    }
+    *found = shade;
+    return use_again(walk, shade) < 0 ? -1 : 1;
+}
+
+int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind kind, Py_ssize_t *at)
+{
+    if (kind == CM_FRAME_SET || walk->repeating)
+        return 0; /* of a set all elements are sorted first: then there is little to win */
+    PyObject *first = NULL, *value;
+    Py_ssize_t place = *at;
+    if (kind == CM_FRAME_LIST && *at < PyList_GET_SIZE(container))
+        first = PyList_GET_ITEM(container, *at);
+    else if (kind == CM_FRAME_DICT && !PyDict_Next(container, &place, &first, &value))
+        first = NULL;
+    cm_shade *run = walk->shade->old;
+    for (int i = 0; first && run && i < FRAGMENTS_TRIED; i++, run = run->next) {
+        if (run->run_kind != kind || run->run_count == 0 || !same_word(run->run[0], first) ||
+            run->seen == walk->shadow->generation)
+            continue;
+        cm_shade *next = run->next;
+        uint64_t after = (uint64_t)*at;
+        int same = same_all(walk, run, cm_pod_next_page(walk->pod), container, &after);
+        if (same < 0)
+            return -1;
+        if (!same)
+            continue;
+        if (use_again(walk, run) < 0)
+            return -1;
+        emit_again(walk, run);
+        walk->shade->old = next;
+        *at = (Py_ssize_t)after;
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * walk_shadow.h - what a walk leaves behind for the next one, so that what did not change is not walked again.
+ *
+ * Every pod leaves a shade: a note of which objects went into it and what each of them held on to. When the next walk comes to an
+ * object that had a pod, it compares memory with the notes of that pod and all below it, and where nothing differs uses the pods
+ * again. An object is the same if
+ *
+ *   - it is at the same address, where a container or variable that is the same refers to it, and of the same type;
+ *   - its parts are: the element pointers of lists, tuples, sets; the version of a dict (PEP 509), where Python has it, else keys
+ *     and values; the type, and the dict, of an instance whose reduction is known to be just that;
+ *   - its immutable parts are the very objects they were: the shade owns a reference to each small immutable value that a list,
+ *     tuple or set holds, so that no other can have come to its address. To nothing else: no object outlives its use for it.
+ *
+ * Addresses may be used again by other containers. That does no harm: where all addresses, types and parts are as they were, the
+ * graph is isomorphic to the one that was walked, and so are the pods' bytes.
+ *
+ * References to objects of other pods are the same if these objects are still at the same address of the virtual memo space in
+ * this walk. An object that another pod has come to hold before this one, in the order of the walk, is no longer this one's:
+ * its shade is marked as robbed.
+ *
+ * What goes through a reducer is opaque: its pods, and those around them, are walked each time.
+ */
+#ifndef CM_WALK_SHADOW_H
+#define CM_WALK_SHADOW_H
+
+#include "walk.h"
+
+#include <stdbool.h>
+
+typedef struct cm_shade cm_shade;
+
+struct cm_shade {
+    PyObject *object; /* that has the pod, not owned; NULL: a fragment */
+    cm_kept *kept;    /* NULL until the save that made the pod is on disk, and if the pod cannot be used again */
+    cm_pod *pod;      /* in the walk in progress */
+    cm_shade *parent, *first, *last, *next; /* pods below it, in their order */
+    cm_shade *old;   /* what it replaces, while it is built; of a container, then the next fragment to try */
+    uint64_t *trace; /* notes, see walk_shadow.c */
+    uint64_t *run;   /* of a fragment: its elements; of a dict, keys and values by turns */
+    uint64_t page, hash;
+    uint64_t cursor; /* while it is compared: where its next fragment begins */
+    uint32_t trace_count, trace_capacity, run_count, run_capacity;
+    uint32_t number;  /* of its place in the shadow */
+    uint32_t ordinal; /* among the pods below its parent */
+    uint32_t children;
+    uint32_t splices; /* pods and buffers below it */
+    uint32_t context; /* that decides on the pods below it */
+    uint32_t root;    /* memo index of `object`, or CM_INDEX_ROOT */
+    uint32_t externals;
+    uint32_t seen;    /* generation of the last walk that it is part of */
+    uint32_t robbed;  /* ... in which another pod has taken one of its objects */
+    uint32_t failed;  /* ... in which it was found to differ */
+    uint32_t checked; /* ... in which its own notes were compared, with the result `same` */
+    uint8_t run_kind; /* of a fragment: enum cm_frame_kind */
+    bool same, opaque, dead;
+    bool covers; /* of a container, while it is compared: the elements of its fragments are known to be the same */
+    bool ended;  /* of a fragment: by the policy, not because there were no more elements */
+};
+
+enum { CM_SHADE_SLAB = 256 };
+
+/* Where an object is: open addressing, no deletions; entries of dead shades are left out when the table grows. */
+typedef struct cm_memo_entry {
+    PyObject *object; /* not owned; NULL: free */
+    uint32_t shade;   /* its number */
+    uint32_t index;
+} cm_memo_entry;
+
+struct cm_shadow {
+    cm_memo_entry *memo;
+    size_t memo_count, memo_mask; /* mask + 1 slots, if there is a table */
+    cm_shade **slabs;
+    size_t slab_count, slab_capacity;
+    uint32_t shade_count; /* numbers given */
+    uint32_t *spare;      /* numbers of dead shades that no entry of the memo has any more */
+    size_t spare_count, spare_capacity;
+    size_t dead_count; /* dead shades that are not spare */
+    uint32_t generation;
+    PyObject *names;                 /* dict: variable -> number of its shade */
+    uint64_t reused, walked, memory; /* of the last walk: pods; bytes of all this */
+};
+
+static inline cm_shade *cm_shade_at(const cm_shadow *shadow, uint32_t number)
+{
+    return &shadow->slabs[number / CM_SHADE_SLAB][number % CM_SHADE_SLAB];
+}
+
+/* Numbers of dead shades may be given again: the caller leaves them out of the memo. -1: out of memory. */
+int cm_shades_spare(cm_shadow *shadow);
+
+#endif
