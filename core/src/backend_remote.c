@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 20, PAUSE_MS = 50, POOL_MOST = 16 };
+enum { ATTEMPTS = 20, DEATHS_MOST = 4, PAUSE_MS = 50, POOL_MOST = 16 };
 
 typedef struct wire_link {
     int socket;
@@ -129,14 +129,18 @@ static bool absent(int result)
 
 /*
  * A new connection; the server is started when none answers. Busy: another server is starting or ending, or a process has the
- * store for itself; that is told apart by waiting.
+ * store for itself; that is told apart by waiting. A server that ends before it answers was killed, so another one is
+ * started; one that always does is broken.
  */
 static int connect_to(remote *r, wire_link **out)
 {
     int result = dial(r, out);
+    unsigned deaths = 0;
     for (unsigned i = 0; r->command && absent(result) && i < ATTEMPTS; i++) {
         int started = cm_server_start(r->path, r->flags, r->command);
-        if (started && started != -EBUSY)
+        if (started == -ECONNRESET && ++deaths == DEATHS_MOST)
+            return -EIO;
+        if (started && started != -EBUSY && started != -ECONNRESET)
             return started;
         result = dial(r, out);
         if (absent(result) && started == -EBUSY) {

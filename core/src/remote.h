@@ -13,7 +13,8 @@ CM_MUST_USE int cm_remote_control(cm_backend *backend, int argc, const char *con
 
 /*
  * [blocks until it answers or has failed] Runs `command serve` for the store, detached from this process.
- * -EBUSY: another process has the store, perhaps a server that has just been started by someone else.
+ * -EBUSY: another process has the store, perhaps a server that has just been started by someone else. -ECONNRESET: the
+ * server ended without a word (it was killed).
  */
 CM_MUST_USE int cm_server_start(const char *path, unsigned flags, const char *command);
 

@@ -41,7 +41,7 @@ static int await(int from, const char *path)
     }
     said[size] = 0;
     if (size < 2)
-        return cm_fail(EIO, "the store server of %s did not start: see %s/server.log", path, path);
+        return cm_fail(ECONNRESET, "the store server of %s did not start: see %s/server.log", path, path);
     return cm_fail(said[0] == BUSY ? EBUSY : EIO, "%s", said + 1);
 }
 

@@ -134,6 +134,33 @@ def test_no_command_no_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         chipmink.open(path).session("a").save({"x": 1})
 
 
+def command_that_dies(path: Path, times: int) -> Path:
+    """Write a chipmink command that is killed while it starts, the first times it is run."""
+    command = path.parent / "chipmink"
+    command.write_text(
+        f"""#!/bin/sh
+        echo >>"$0.runs"
+        [ $(wc -l <"$0.runs") -gt {times} ] && exec {COMMAND} "$@"
+        kill -KILL $$
+        """
+    )
+    command.chmod(0o755)
+    return command
+
+
+def test_a_server_killed_while_it_starts_is_started_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHIPMINK_COMMAND", str(command_that_dies(path, 2)))
+    assert chipmink.open(path).session("a").save({"x": 1}).number == 1
+
+
+def test_a_server_that_never_starts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHIPMINK_COMMAND", str(command_that_dies(path, 1000)))
+    with pytest.raises(chipmink.StoreError, match="did not start"):
+        chipmink.open(path).session("a").save({"x": 1})
+
+
 # ---- merging
 
 
