@@ -158,8 +158,18 @@ static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_
         shade->checked = walk->shadow->generation;
         shade->same = same;
     }
-    if (!shade->same || (at && !same_run(shade, container, at)))
-        return 0; /* a fragment may stand elsewhere in its container */
+    if (!shade->same || !at)
+        return shade->same;
+    if (shade->placed == walk->shadow->generation && shade->begin == *at) {
+        *at = shade->end;
+        return 1;
+    }
+    uint64_t begin = *at;
+    if (!same_run(shade, container, at))
+        return 0; /* it may stand elsewhere */
+    shade->begin = begin;
+    shade->end = *at;
+    shade->placed = walk->shadow->generation;
     return 1;
 }
 

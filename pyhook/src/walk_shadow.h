@@ -39,7 +39,8 @@ struct cm_shade {
     uint64_t *trace; /* notes, see walk_shadow.c */
     uint64_t *run;   /* of a fragment: its elements; of a dict, keys and values by turns */
     uint64_t page, hash;
-    uint64_t cursor; /* while it is compared: where its next fragment begins */
+    uint64_t cursor;     /* while it is compared: where its next fragment begins */
+    uint64_t begin, end; /* of a fragment: where it was found when `placed` */
     uint32_t trace_count, trace_capacity, run_count, run_capacity;
     uint32_t number;  /* of its place in the shadow */
     uint32_t ordinal; /* among the pods below its parent */
@@ -52,6 +53,7 @@ struct cm_shade {
     uint32_t robbed;  /* ... in which another pod has taken one of its objects */
     uint32_t failed;  /* ... in which it was found to differ */
     uint32_t checked; /* ... in which its own notes were compared, with the result `same` */
+    uint32_t placed;  /* ... in which it, a fragment, was found at `begin` */
     uint8_t run_kind; /* of a fragment: enum cm_frame_kind */
     bool same, opaque, dead;
     bool covers; /* of a container, while it is compared: the elements of its fragments are known to be the same */
