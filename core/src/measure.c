@@ -130,12 +130,13 @@ static int measure_shared(cm_save *save, const cm_saved_variable *saved, id_set 
 
 int cm_save_measure(cm_save *save, size_t i, cm_variable *v)
 {
-    const cm_saved_variable *saved = &save->variables[i];
+    cm_saved_variable *saved = &save->variables[i];
     id_set set = {0};
     v->root = plan_root(saved).address;
     int result = closed(saved->pod) && saved->index == saved->pod->root ? measure_closed(save, saved->pod, &set, v)
                                                                         : measure_shared(save, saved, &set, v);
     free(set.slots);
     v->stored += saved->stored;
+    saved->content = v->content;
     return result ? cm_fail_in(result, "variable '%s'", saved->name) : 0;
 }

@@ -319,3 +319,11 @@ int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit, void *arg, const c
         result = visit(arg, save->arrived[i].what, save->arrived[i].name);
     return result;
 }
+
+int cm_save_contents(const cm_save *save, cm_content_visitor visit, void *arg)
+{
+    int result = 0;
+    for (size_t i = 0; i < save->own_variables && !result; i++)
+        result = visit(arg, save->variables[i].name, &save->variables[i].content);
+    return result;
+}

@@ -72,6 +72,7 @@ typedef struct cm_saved_variable {
     uint32_t index;
     uint32_t first_pod, end_pod; /* sequences of the pods built for it */
     uint64_t stored;             /* of one that was flattened: of what it was made from; else 0 */
+    cm_id content;               /* once it was measured */
 } cm_saved_variable;
 
 /* A variable taken over from a checkpoint by reference. Owns its strings. */

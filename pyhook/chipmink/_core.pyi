@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, final
-
-_T = TypeVar("_T")
+from typing import Any, final
 
 __version__: str
 
@@ -17,10 +15,9 @@ def save(
     message: str | None,
     code: str | None,
     describe: Callable[[object], tuple[str, str]],
-    base: dict[str, str] | None,
-    done: Callable[[Checkpoint, list[tuple[str, str]], str | None], _T],
+    bases: dict[str, dict[str, bytes]],
     shadow: Shadow,
-) -> _T: ...
+) -> tuple[Checkpoint, list[tuple[str, str]], str | None]: ...
 
 @final
 class Shadow:

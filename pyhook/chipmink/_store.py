@@ -76,7 +76,7 @@ class Store:
         self._saver: int | None = None
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
         # What the namespace of each session last had in common with the store: name to content.
-        self._bases: dict[str, dict[str, str]] = {}
+        self._bases: dict[str, dict[str, bytes]] = {}
         # What each session's namespace consisted of when it was last saved.
         self._shadows: dict[str, _core.Shadow] = {}
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
@@ -201,8 +201,8 @@ Revision = int | str | Checkpoint | None
 _SAVE_ATTEMPTS = 5
 
 
-def _contents(checkpoint: Checkpoint) -> dict[str, str]:
-    return {name: variable.content for name, variable in checkpoint.variables.items()}
+def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
+    return {name: bytes.fromhex(v.content) for name, v in checkpoint.variables.items()}
 
 
 def _number(at: object) -> int:
@@ -369,55 +369,29 @@ class Session:
         self, items: list[tuple[str, Any]], message: str | None, code: str | None
     ) -> Checkpoint:
         """Save; again, if the server ended meanwhile: what is there is not written twice."""
-
-        def done(
-            core: _core.Checkpoint, arrivals: list[tuple[str, str]], branch: str | None
-        ) -> Checkpoint:
-            checkpoint = self.store._checkpoint(core)
-            self._settle(checkpoint, [name for name, _ in items], arrivals, branch)
-            return checkpoint
-
         shadow = self.store._shadows.setdefault(self.name, _core.Shadow())
         for left in reversed(range(_SAVE_ATTEMPTS)):
             try:
-                return _core.save(
+                core, arrivals, branch = _core.save(
                     self.store._writer(),
                     self.name,
                     items,
                     message,
                     code,
                     _summary.describe,
-                    self.store._bases.get(self.name),
-                    done,
+                    self.store._bases,
                     shadow,
                 )
+                break
             except StoreError as error:
                 if error.errno != errno.ECONNRESET or left == 0:
                     raise
-        raise AssertionError("unreachable")
-
-    def _settle(
-        self,
-        checkpoint: Checkpoint,
-        names: list[str],
-        arrivals: list[tuple[str, str]],
-        branch: str | None,
-    ) -> None:
-        """Note what the namespace now is, and what others did to the session."""
-        old = self.store._bases.get(self.name, {})
-        by_others = {name: what for what, name in arrivals}
-        base = {}
-        for name in names:
-            if by_others.get(name, "C") != "C":  # the namespace still has what it had before
-                if name in old:
-                    base[name] = old[name]
-            elif name in checkpoint.variables:
-                base[name] = checkpoint.variables[name].content
-        self.store._bases[self.name] = base
-        checkpoint.arrived = tuple(n for n, what in by_others.items() if what == "A")
+        checkpoint = self.store._checkpoint(core)
+        checkpoint.arrived = tuple(name for what, name in arrivals if what == "A")
         checkpoint.conflicts = MappingProxyType(
-            {n: branch or "" for n, what in by_others.items() if what == "C"}
+            {name: branch or "" for what, name in arrivals if what == "C"}
         )
+        return checkpoint
 
     def _tell(self, checkpoint: Checkpoint) -> None:
         """Warn, in the caller of `save`, of what others did to the session."""
@@ -454,7 +428,7 @@ class Session:
         """
         head = self._find(None)
         base = self.store._bases.get(self.name, {})
-        contents = {name: variable.content for name, variable in head.variables.items()}
+        contents = _contents(head)
         changed = [name for name, content in contents.items() if base.get(name) != content]
         removed = [name for name in base if name not in contents]
         if changed:

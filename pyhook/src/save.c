@@ -45,30 +45,21 @@ static int save_unsaved(const cm_module *module, cm_save *save, const char *name
     return result;
 }
 
-/* One variable: described, then taken apart. Non-zero: an exception is set and the save is lost. */
-static int save_variable(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *item, PyObject *describe)
+/* One variable. Non-zero: an exception is set and the save is lost. */
+static int save_variable(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *item)
 {
     if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(item, 0))) {
         PyErr_SetString(PyExc_TypeError, "items are tuples (name, value)");
         return -EINVAL;
     }
-    PyObject *name = PyTuple_GET_ITEM(item, 0), *value = PyTuple_GET_ITEM(item, 1);
-    PyObject *escaped = NULL, *description = NULL;
-    const char *reason = NULL, *type, *summary;
+    PyObject *name = PyTuple_GET_ITEM(item, 0), *escaped = NULL;
+    const char *reason = NULL;
     int result = -ECANCELED;
     const char *utf8 = store_name(name, &escaped, &reason);
-    if (utf8 && reason) {
+    if (utf8 && reason)
         result = save_unsaved(module, save, utf8, reason);
-    } else if (utf8) {
-        description = PyObject_CallOneArg(describe, value);
-        if (description && !PyTuple_Check(description))
-            PyErr_SetString(PyExc_TypeError, "describe() returns a tuple (type, summary)");
-        else if (description && PyArg_ParseTuple(description, "ss", &type, &summary))
-            result = cm_walk_variable(walk, name, value, type, summary);
-        if (result < 0 && !PyErr_Occurred())
-            cm_raise(module, result);
-    }
-    Py_XDECREF(description);
+    else if (utf8)
+        result = cm_walk_variable(walk, name, PyTuple_GET_ITEM(item, 1));
     Py_XDECREF(escaped);
     return result;
 }
@@ -92,13 +83,13 @@ static int wait_for_commit(const cm_module *module, cm_save *save)
     }
 }
 
-static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *items, PyObject *describe)
+static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *items)
 {
     /* The collector may run finalizers, which may do anything to the objects that are being looked at. */
     int collecting = PyGC_Disable(), result = 0;
     for (Py_ssize_t i = 0; !result && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i)); /* the walk runs foreign code */
-        result = save_variable(module, save, walk, item, describe);
+        result = save_variable(module, save, walk, item);
         Py_DECREF(item);
         if (!result && PyErr_CheckSignals())
             result = -EINTR;
@@ -123,9 +114,16 @@ static int commit(const cm_module *module, cm_save *save, const char *message, c
 
 /* ---- merging ----------------------------------------------------------------------------------------------------- */
 
-/* {name: content id in hex} as the base of the save. Non-zero: an exception is set. */
-static int set_base(const cm_module *module, cm_save *save, PyObject *base)
+/* What bases[session] has, {name: content id}, as the base of the save. Non-zero: an exception is set. */
+static int set_base(const cm_module *module, cm_save *save, PyObject *bases, const char *session)
 {
+    PyObject *base = PyDict_GetItemString(bases, session);
+    if (!base)
+        return 0;
+    if (!PyDict_Check(base)) {
+        PyErr_SetString(PyExc_TypeError, "a base is a dict");
+        return -EINVAL;
+    }
     size_t count = (size_t)PyDict_GET_SIZE(base), i = 0;
     const char **names = PyMem_Calloc(count + 1, sizeof *names);
     cm_id *contents = PyMem_Calloc(count + 1, sizeof *contents);
@@ -137,17 +135,37 @@ static int set_base(const cm_module *module, cm_save *save, PyObject *base)
         result = -ENOMEM;
     }
     while (!result && PyDict_Next(base, &position, &name, &content)) {
-        const char *hex = PyUnicode_AsUTF8(content);
         names[i] = PyUnicode_AsUTF8(name); /* lives as long as the dict */
-        result = names[i] && hex ? cm_id_parse(hex, &contents[i]) : -EINVAL;
-        i++;
+        if (!names[i] || !PyBytes_Check(content) || PyBytes_GET_SIZE(content) != sizeof contents[i])
+            result = -EINVAL;
+        else
+            memcpy(&contents[i++], PyBytes_AS_STRING(content), sizeof *contents);
     }
-    if (!result)
-        result = cm_save_set_base(save, names, contents, count);
-    if (result && !PyErr_Occurred())
+    if (result == -EINVAL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "content ids are bytes");
+    if (!result && (result = cm_save_set_base(save, names, contents, count)))
         cm_raise(module, result);
     PyMem_Free(names);
     PyMem_Free(contents);
+    return result;
+}
+
+static int note_content(void *arg, const char *name, const cm_id *content)
+{
+    PyObject *id = PyBytes_FromStringAndSize((const char *)content, sizeof *content);
+    int result = id ? PyDict_SetItemString(arg, name, id) : -1;
+    Py_XDECREF(id);
+    return result;
+}
+
+/* The base for the next save; no Python code runs, so that nothing can come between this and the commit. */
+static int keep_base(cm_save *save, PyObject *bases, const char *session)
+{
+    PyObject *base = PyDict_New();
+    int result = base ? cm_save_contents(save, note_content, base) : -1;
+    if (!result)
+        result = PyDict_SetItemString(bases, session, base);
+    Py_XDECREF(base);
     return result;
 }
 
@@ -159,73 +177,62 @@ static int list_arrival(void *arg, enum cm_arrival what, const char *name)
     return result;
 }
 
-/* Calls done(checkpoint, [(what, name)], branch or None) for a save that has succeeded. */
-static PyObject *tell(cm_module *module, cm_save *save, PyObject *done)
+/* (checkpoint, [(what, name)], branch or None) of a save that has succeeded. */
+static PyObject *tell(cm_module *module, cm_save *save)
 {
     const char *branch = NULL;
     PyObject *arrivals = PyList_New(0);
     PyObject *checkpoint = arrivals ? cm_checkpoint_wrap(module, cm_save_checkpoint(save)) : NULL;
     PyObject *told = NULL;
     if (checkpoint && cm_save_arrivals(save, list_arrival, arrivals, &branch) == 0)
-        told = PyObject_CallFunction(done, "OOz", checkpoint, arrivals, branch);
+        told = Py_BuildValue("OOz", checkpoint, arrivals, branch);
     Py_XDECREF(checkpoint);
     Py_XDECREF(arrivals);
     return told;
 }
 
-/* With an exception set, and a checkpoint that was made all the same: done() is told. */
-static void tell_late(cm_module *module, cm_save *save, PyObject *done)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *told = tell(module, save, done);
-    if (!told)
-        PyErr_WriteUnraisable(done);
-    Py_XDECREF(told);
-    PyErr_Restore(type, value, traceback);
-}
-
-/* Tells done(); a Ctrl-C that comes just now must not keep it from noting what was saved. */
-static PyObject *finish(cm_module *module, cm_save *save, PyObject *done)
-{
-    PyObject *told = tell(module, save, done);
-    if (!told && !PyErr_ExceptionMatches(PyExc_Exception))
-        tell_late(module, save, done);
-    return told;
-}
-
-/* With an exception set: cancels, unless it came too late for that. */
-static void give_up(cm_module *module, cm_save *save, PyObject *done)
+/* With an exception set: cancels. Whether it came too late for that. */
+static bool give_up(cm_save *save)
 {
     int late;
     Py_BEGIN_ALLOW_THREADS
     late = cm_save_cancel(save);
     Py_END_ALLOW_THREADS
-    if (late == 0)
-        tell_late(module, save, done);
+    return late == 0;
 }
 
-const char cm_py_save_doc[] =
-    PyDoc_STR("save(store, session, items, message, code, describe, base, done, shadow)\n--\n\n"
-              "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). "
-              "With `base`, "
-              "{name: content id}, merges with what others saved; without one base is None. Calls done(checkpoint, "
-              "[(what, name)], branch) when the checkpoint has been made, also if an exception came too late, and "
-              "gives what that gives. `shadow` remembers what was saved, for the next save of the same namespace.");
+/* The checkpoint has been made: what the next save needs to know of it. Keeps the exception that is set, if any. */
+static int keep(cm_save *save, cm_walk *walk, PyObject *bases, const char *session)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cm_walk_keep_shadow(walk);
+    int result = keep_base(save, bases, session);
+    if (type)
+        PyErr_Restore(type, value, traceback);
+    return result;
+}
+
+const char cm_py_save_doc[] = PyDoc_STR(
+    "save(store, session, items, message, code, describe, bases, shadow)\n--\n\n"
+    "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). With "
+    "bases[session], {name: content id}, merges with what others saved, and puts the base for the next save there, "
+    "also "
+    "if an exception came too late to cancel. `shadow` remembers what was saved, for the next save of the same "
+    "namespace. "
+    "Returns (checkpoint, [(what, name)], branch).");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store",    "session", "items", "message", "code",
-                                           "describe", "base",    "done",  "shadow",  NULL};
+    static const char *const keywords[] = {"store",    "session", "items",  "message", "code",
+                                           "describe", "bases",   "shadow", NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store_object, *items, *describe, *base, *done, *shadow;
+    PyObject *store_object, *items, *describe, *bases, *shadow;
     const char *session, *message, *code;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOOOO!", (char **)keywords, module->store, &store_object,
-                                     &session, &PyList_Type, &items, &message, &code, &describe, &base, &done,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOO!O!", (char **)keywords, module->store, &store_object,
+                                     &session, &PyList_Type, &items, &message, &code, &describe, &PyDict_Type, &bases,
                                      module->shadow, &shadow))
         return NULL;
-    if (base != Py_None && !PyDict_Check(base))
-        return PyErr_Format(PyExc_TypeError, "base is a dict or None");
     cm_store *store = cm_store_unwrap(store_object);
     if (!store)
         return NULL;
@@ -238,16 +245,14 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     if (result < 0)
         return cm_raise(module, result);
 
-    cm_walk *walk = cm_walk_new(save, cm_shadow_unwrap(shadow));
+    cm_walk *walk = cm_walk_new(save, cm_shadow_unwrap(shadow), describe);
     if (!walk && !PyErr_Occurred())
         PyErr_NoMemory();
-    PyObject *made = NULL;
-    if (walk && (base == Py_None || set_base(module, save, base) == 0) &&
-        save_items(module, save, walk, items, describe) == 0 && commit(module, save, message, code) == 0) {
-        cm_walk_keep_shadow(walk);
-        made = finish(module, save, done);
-    } else if (PyErr_Occurred())
-        give_up(module, save, done);
+    bool done = walk && set_base(module, save, bases, session) == 0 && save_items(module, save, walk, items) == 0 &&
+                commit(module, save, message, code) == 0;
+    if ((done || give_up(save)) && keep(save, walk, bases, session) < 0)
+        done = false;
+    PyObject *made = done ? tell(module, save) : NULL;
 
     /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
     Py_BEGIN_ALLOW_THREADS

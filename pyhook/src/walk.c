@@ -46,7 +46,7 @@ static bool prepare(cm_walk *walk)
            intern(&walk->str_sort_key, "sort_key");
 }
 
-cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow)
+cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow, PyObject *describe)
 {
     cm_walk *walk = PyMem_Calloc(1, sizeof *walk);
     if (!walk) {
@@ -55,6 +55,7 @@ cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow)
     }
     walk->save = save;
     walk->shadow = shadow;
+    walk->describe = describe;
     if (++shadow->generation == UINT32_MAX) {
         cm_shadow_clear(shadow);
         shadow->generation = 1;
@@ -183,19 +184,42 @@ static int lose_variable(cm_walk *walk, PyObject *name, size_t part_count)
     return result;
 }
 
+/* A new reference to (type, summary); NULL with an exception, after which the save must end. */
+static PyObject *describe(cm_walk *walk, PyObject *value)
+{
+    PyObject *description = PyObject_CallOneArg(walk->describe, value);
+    if (description && PyTuple_CheckExact(description) && PyTuple_GET_SIZE(description) == 2 &&
+        PyUnicode_Check(PyTuple_GET_ITEM(description, 0)) && PyUnicode_Check(PyTuple_GET_ITEM(description, 1)))
+        return description;
+    if (description)
+        PyErr_SetString(PyExc_TypeError, "describe() returns a tuple (type, summary)");
+    Py_XDECREF(description);
+    walk->fatal = true;
+    return NULL;
+}
+
 /* Saves `value` into pods of the variable, or finds it among what was saved. */
-static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_pod **pod, uint32_t *index)
+static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_pod **pod, uint32_t *index,
+                     PyObject **description)
 {
     const cm_memo_entry *entry = cm_memo_find(walk, value);
     cm_shade *shade = entry ? cm_shade_at(walk->shadow, entry->shade) : NULL;
     if (shade) {
         *pod = shade->pod;
         *index = entry->index;
-        return 0;
+        *description = describe(walk, value);
+        return *description ? 0 : -1;
     }
     int reused = cm_shade_reuse_root(walk, name, value, &shade);
     if (reused < 0)
         return -1;
+    if (reused && shade->description) {
+        *description = Py_NewRef(shade->description);
+    } else {
+        *description = describe(walk, value);
+        if (!*description)
+            return -1;
+    }
     if (!reused) {
         if (cm_walk_pod_open(walk, value, CM_POD_OBJECT, false) < 0)
             return -1;
@@ -210,10 +234,10 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
     }
     *pod = shade->pod;
     *index = shade->root;
-    return cm_shade_name(walk, name, shade);
+    return cm_shade_name(walk, name, shade, *description);
 }
 
-int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char *type, const char *summary)
+int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value)
 {
     PyObject *holder;
     const char *text = utf8_name(name, &holder);
@@ -234,8 +258,15 @@ int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char 
     size_t part_count = walk->part_count;
     const cm_pod *pod = NULL;
     uint32_t index = CM_INDEX_ROOT;
+    PyObject *description = NULL;
+    const char *type = NULL, *summary = NULL;
     Py_INCREF(value);
-    result = walk_root(walk, name, value, &pod, &index);
+    result = walk_root(walk, name, value, &pod, &index, &description);
+    if (result == 0 && (!(type = PyUnicode_AsUTF8(PyTuple_GET_ITEM(description, 0))) ||
+                        !(summary = PyUnicode_AsUTF8(PyTuple_GET_ITEM(description, 1))))) {
+        walk->fatal = true;
+        result = -1;
+    }
     if (result == 0) {
         result = cm_save_variable_end(walk->save, pod, index, type, summary);
         if (result < 0)
@@ -243,6 +274,7 @@ int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char 
     } else {
         result = lose_variable(walk, name, part_count);
     }
+    Py_XDECREF(description);
     Py_DECREF(value);
     return result < 0 ? -1 : 0;
 }

@@ -22,17 +22,20 @@ cm_shadow *cm_shadow_new(void); /* NULL with an exception */
 void cm_shadow_clear(cm_shadow *shadow);
 void cm_shadow_free(cm_shadow *shadow);
 
-/* A walk into `save`; it and the shadow must outlive the walk. NULL with an exception. */
-cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow);
+/*
+ * A walk into `save`; it, the shadow and `describe` must outlive the walk. describe(value) gives (type, summary) of a variable,
+ * which depend on nothing but the value. NULL with an exception.
+ */
+cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow, PyObject *describe);
 /* When cm_save_wait has returned 0: the shadow is now that of the namespace as it was walked. Else it is cleared. */
 void cm_walk_keep_shadow(cm_walk *walk);
 
 /*
- * Saves one variable: cm_save_variable_begin to _end, with `type` and `summary` handed to the latter.
+ * Saves one variable: cm_save_variable_begin to _end.
  * 0: saved, or listed with cm_save_unsaved because it cannot be pickled. -1 with an exception: the save must end
  * (KeyboardInterrupt and other exceptions that are no Exception, MemoryError, chipmink.StoreError).
  */
-int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value, const char *type, const char *summary);
+int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value);
 
 /*
  * Lets go of the objects and buffers the walk kept alive: when cm_save_wait has returned 0, or after cm_save_free.

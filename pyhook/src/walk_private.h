@@ -213,8 +213,9 @@ struct cm_walk {
     uint32_t ticks;
 
     cm_shadow *shadow;
-    cm_shade *shade; /* of the pod under construction */
-    PyObject **held; /* owned: what this walk put into the memo */
+    PyObject *describe; /* borrowed */
+    cm_shade *shade;    /* of the pod under construction */
+    PyObject **held;    /* owned: what this walk put into the memo */
     size_t held_count, held_capacity;
     cm_shade **part; /* shades that are part of this walk, in its order */
     size_t part_count, part_capacity;
@@ -296,7 +297,7 @@ cm_shade *cm_shade_open(cm_walk *walk, PyObject *object);
 void cm_shade_close(cm_walk *walk);
 /* Everything that became part of the walk after the first `count` is not, after all. */
 void cm_shades_cut(cm_walk *walk, size_t count);
-CM_MUST_USE int cm_shade_name(cm_walk *walk, PyObject *name, const cm_shade *shade);
+CM_MUST_USE int cm_shade_name(cm_walk *walk, PyObject *name, cm_shade *shade, PyObject *description);
 void cm_shades_free(cm_walk *walk);
 
 /* Notes for the current shade. The object is a list, tuple, set or frozenset of `count`: where its elements are to be noted. */

@@ -175,8 +175,7 @@ static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_
 
 /* ---- a pod and all below it ------------------------------------------------------------------------------------------ */
 
-/* The shade that follows in the walk, below `top`; NULL: none. */
-static cm_shade *following(cm_shade *shade, const cm_shade *top)
+cm_shade *cm_shade_following(const cm_shade *shade, const cm_shade *top)
 {
     if (shade->first)
         return shade->first;
@@ -188,7 +187,7 @@ static cm_shade *following(cm_shade *shade, const cm_shade *top)
 /* `last`: the last one that was counted as part of the walk; NULL: none. */
 static void leave(cm_walk *walk, cm_shade *top, const cm_shade *last)
 {
-    for (cm_shade *shade = top; shade && last; shade = following(shade, top)) {
+    for (cm_shade *shade = top; shade && last; shade = cm_shade_following(shade, top)) {
         shade->seen = walk->shadow->generation - 1;
         if (shade == last)
             return;
@@ -231,7 +230,7 @@ static int same_all(cm_walk *walk, cm_shade *top, uint64_t page, PyObject *conta
     const cm_shade *last = NULL;
     uint64_t after = at ? *at : 0;
     int same = 1;
-    for (cm_shade *shade = top; shade; shade = following(shade, top)) {
+    for (cm_shade *shade = top; shade; shade = cm_shade_following(shade, top)) {
         if (shade->seen == generation || shade->robbed == generation) {
             same = 0;
         } else if (shade == top) {
@@ -250,7 +249,7 @@ static int same_all(cm_walk *walk, cm_shade *top, uint64_t page, PyObject *conta
         shade->cursor = 0;
         last = shade;
     }
-    for (cm_shade *shade = top; same > 0 && shade; shade = following(shade, top))
+    for (cm_shade *shade = top; same > 0 && shade; shade = cm_shade_following(shade, top))
         same = !shade->externals || same_externals(walk, shade);
     if (same <= 0)
         leave(walk, top, last);

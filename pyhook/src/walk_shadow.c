@@ -65,6 +65,7 @@ static void drop_notes(cm_shade *shade)
 /* It is not to be used again. */
 static void end(cm_shadow *shadow, cm_shade *shade)
 {
+    Py_XDECREF(shade->description);
     drop_notes(shade);
     cm_kept_free(shade->kept);
     uint32_t number = shade->number;
@@ -226,8 +227,14 @@ void cm_shades_cut(cm_walk *walk, size_t count)
     walk->shade = NULL;
 }
 
-int cm_shade_name(cm_walk *walk, PyObject *name, const cm_shade *shade)
+int cm_shade_name(cm_walk *walk, PyObject *name, cm_shade *shade, PyObject *description)
 {
+    bool alone = !shade->description;
+    for (const cm_shade *part = shade; alone && part; part = cm_shade_following(part, shade))
+        alone = part->externals == 0;
+    if (alone)
+        shade->description = Py_NewRef(description);
+
     PyObject *known = PyDict_GetItemWithError(walk->shadow->names, name);
     if (known && PyLong_AsUnsignedLong(known) == shade->number)
         return 0;

@@ -35,6 +35,7 @@ struct cm_shade {
     cm_kept *kept;    /* NULL until the save that made the pod is on disk, and if the pod cannot be used again */
     cm_pod *pod;      /* in the walk in progress */
     cm_shade *parent, *first, *last, *next; /* pods below it, in their order */
+    PyObject *description;                  /* owned; of a variable that has no references out of it, else NULL */
     cm_shade *old;   /* what it replaces, while it is built; of a container, then the next fragment to try */
     uint64_t *trace; /* notes, see walk_shadow.c */
     uint64_t *run;   /* of a fragment: its elements; of a dict, keys and values by turns */
@@ -59,6 +60,9 @@ struct cm_shade {
     bool covers; /* of a container, while it is compared: the elements of its fragments are known to be the same */
     bool ended;  /* of a fragment: by the policy, not because there were no more elements */
 };
+
+/* The shade that follows in the walk, below `top`; NULL: none. */
+cm_shade *cm_shade_following(const cm_shade *shade, const cm_shade *top);
 
 enum { CM_SHADE_SLAB = 256 };
 

@@ -190,6 +190,9 @@ CM_API CM_MUST_USE int cm_save_remove(cm_save *save, const char *name);
  * is just what was built. The arrays are copied.
  */
 CM_API CM_MUST_USE int cm_save_set_base(cm_save *save, const char *const *names, const cm_id *contents, size_t count);
+typedef int (*cm_content_visitor)(void *arg, const char *name, const cm_id *content);
+/* After cm_save_wait returned 0: the base for the next save, the content ids of what was built. Ends with what `visit` returns. */
+CM_API CM_MUST_USE int cm_save_contents(const cm_save *save, cm_content_visitor visit, void *arg);
 
 enum cm_arrival {
     CM_ARRIVED = 'A',  /* theirs is in the checkpoint */
