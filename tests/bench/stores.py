@@ -1,18 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stores for measurements: with their server already running, and stopped afterwards."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import chipmink
 
-COMMAND = Path(sys.executable).with_name("chipmink")
+COMMAND = Path(os.environ.get("CHIPMINK_COMMAND", Path(sys.executable).with_name("chipmink")))
 
 
 def open_ready(path: Path) -> chipmink.Store:
@@ -23,6 +25,18 @@ def open_ready(path: Path) -> chipmink.Store:
     if not store.sessions():
         store.session("warm-up").save({})
     return store
+
+
+def server_of(path: Path) -> int | None:
+    """Return the process id of a store's server, None if none runs."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[1:2] == [b"serve"] and os.fsencode(path) in words:
+                return int(entry.name)
+    return None
 
 
 def stop_server(path: Path) -> None:

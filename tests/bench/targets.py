@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures Chipmink sets itself: what is measured, and how it compares with the target.
 
 The functions in `ACTIONS` run in worker processes, one measurement each; `measure` runs them all
@@ -12,17 +13,19 @@ import pickle
 import random
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import namespaces
+import deltas
 import shapes
+from figure import Figure
+from meter import timed
 from stores import COMMAND, opened, stop_server
+from workloads import WORKLOADS
 
 KINDS = {
     "lists of dicts": ("dicts", 200_000),
@@ -30,47 +33,6 @@ KINDS = {
     "strings": ("strings", 1_000_000),
     "a DataFrame": ("frame", 1_000_000),
 }
-
-
-@dataclass
-class Figure:
-    """One line of the table of targets.
-
-    Attributes
-    ----------
-    name, unit
-        What is measured.
-    value
-        The median; None if it could not be measured.
-    target
-        The bound.
-    at_most
-        Whether the bound is an upper one.
-    note
-        What the reader should know; why there is no value.
-    raw
-        All measurements behind the value.
-    """
-
-    name: str
-    value: float | None
-    unit: str
-    target: float
-    at_most: bool = True
-    note: str = ""
-    raw: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        """'met', 'missed' or 'not measured'."""
-        if self.value is None:
-            return "not measured"
-        met = self.value <= self.target if self.at_most else self.value >= self.target
-        return "met" if met else "missed"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what goes into the JSON."""
-        return {**asdict(self), "verdict": self.verdict}
 
 
 # ---- measurements, in worker processes ----
@@ -87,12 +49,7 @@ def value_of(kind: str, seed: int, divisor: int) -> Any:
 
 def clock(call: Callable[[], Any]) -> float:
     """Return the seconds a call takes, its result's death not included."""
-    gc.collect()
-    begun = time.perf_counter()
-    result = call()
-    seconds = time.perf_counter() - begun
-    del result
-    return seconds
+    return timed(call, 1)[0]
 
 
 def walk(kind: str, directory: str, seed: int, divisor: int, repeats: int) -> dict[str, Any]:
@@ -127,7 +84,7 @@ def unchanged(directory: str, seed: int, divisor: int, repeats: int) -> dict[str
 
 def unchanged_notebook(directory: str, seed: int, repeats: int) -> dict[str, Any]:
     """Saves of what the demo notebook has built, unchanged since the last."""
-    namespace = namespaces.Notebook(namespaces.Scale(seed=seed)).namespace
+    *_, (_, namespace) = WORKLOADS["flights"].steps(seed=seed)
     with opened(Path(directory) / "store") as store:
         session = store.session("bench")
         first = session.save(namespace).stats.bytes_written
@@ -146,16 +103,20 @@ def prepare_load(kind: str, directory: str, seed: int, divisor: int) -> dict[str
 
 
 def full_load(directory: str, repeats: int) -> dict[str, Any]:
-    """Load what `prepare_load` saved: from the store, and with `pickle.loads` from memory."""
-    plain = (Path(directory) / "plain.pkl").read_bytes()
-    measured: dict[str, list[float]] = {"load": [], "loads": [], "loads, collector off": []}
+    """Load what `prepare_load` saved: from the store, and with `pickle.load` from a file."""
+
+    def plain() -> Any:
+        with (Path(directory) / "plain.pkl").open("rb") as file:
+            return pickle.load(file)
+
+    measured: dict[str, list[float]] = {"load": [], "plain": [], "plain, collector off": []}
     with opened(Path(directory) / "store") as store:
         session = store.session("bench")
         for _ in range(repeats):
-            measured["loads"].append(clock(lambda: pickle.loads(plain)))
+            measured["plain"].append(clock(plain))
             measured["load"].append(clock(session.load))
             gc.disable()
-            measured["loads, collector off"].append(clock(lambda: pickle.loads(plain)))
+            measured["plain, collector off"].append(clock(plain))
             gc.enable()
     return measured
 
@@ -237,7 +198,16 @@ def mount_list(directory: str, variables: int, repeats: int) -> dict[str, Any]:
     return {"cold": cold, "warm": warm}
 
 
+IDS = {
+    "walk": "walking a namespace for its first save, beside pickle.dumps",
+    "unchanged": "bytes that an unchanged namespace writes",
+    "unchanged_notebook": "the same for the namespace of the demo notebook",
+    "full_load": "loading everything, beside pickle.load",
+    "one_variable": "loading one variable of 100, beside a store of its own",
+    "mount": "cat and ls through the mount",
+}
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    **deltas.ACTIONS,
     "walk": walk,
     "unchanged": unchanged,
     "unchanged_notebook": unchanged_notebook,
@@ -265,27 +235,34 @@ class Limits:
 
 
 def measure(
-    call: Callable[..., dict[str, Any]], scratch: Path, limits: Limits, no_mount: str | None
+    call: Callable[..., dict[str, Any]],
+    wanted: str,
+    scratch: Callable[[], AbstractContextManager[str]],
+    limits: Limits,
+    no_mount: str | None,
 ) -> Iterator[Figure]:
-    """Measure everything, one figure after the other.
+    """Measure one target; it may have several figures.
 
     Parameters
     ----------
     call
         Runs an action in a fresh process.
+    wanted
+        One of `IDS`.
     scratch
-        Where the stores go.
+        Makes a temporary directory.
     limits
         Sizes and repeats.
     no_mount
         Why this machine cannot mount; None if it can.
     """
     common = {"seed": limits.seed, "divisor": limits.divisor}
+    repeats = limits.repeats
     median = statistics.median
 
-    for kind in KINDS:
-        with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            raw = call("walk", kind=kind, directory=directory, repeats=limits.repeats, **common)
+    for kind in KINDS if wanted == "walk" else ():
+        with scratch() as directory:
+            raw = call("walk", kind=kind, directory=directory, repeats=repeats, **common)
         yield Figure(
             f"first save of {kind}, walking alone",
             median(raw["walk"]) / median(raw["dumps"]),
@@ -296,63 +273,68 @@ def measure(
             raw=raw,
         )
 
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        raw = call("unchanged", directory=directory, repeats=limits.repeats, **common)
-    yield Figure(
-        "saving an unchanged namespace writes",
-        median(raw["bytes"]),
-        "bytes",
-        1000,
-        note=f"of {raw['first']:,} bytes at first; takes {median(raw['seconds']):.3f} s",
-        raw=raw,
-    )
-
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        raw = call(
-            "unchanged_notebook", directory=directory, seed=limits.seed, repeats=limits.repeats
-        )
-    yield Figure(
-        "saving the demo notebook's unchanged namespace writes",
-        median(raw["bytes"]),
-        "bytes",
-        1000,
-        note=f"of {raw['first']:,} bytes at first; told as changed: "
-        + (", ".join(raw["changed"][-1]) or "nothing"),
-        raw=raw,
-    )
-
-    for kind in KINDS:
-        with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            call("prepare_load", kind=kind, directory=directory, **common)
-            raw = call("full_load", directory=directory, repeats=limits.repeats)
+    if wanted == "unchanged":
+        with scratch() as directory:
+            raw = call("unchanged", directory=directory, repeats=repeats, **common)
         yield Figure(
-            f"full load of {kind}",
-            median(raw["load"]) / median(raw["loads"]),
-            "x pickle.loads",
-            1.1,
-            note=f"load {median(raw['load']):.3f} s, loads {median(raw['loads']):.3f} s, with the "
-            f"collector off {median(raw['loads, collector off']):.3f} s",
+            "saving an unchanged namespace writes",
+            median(raw["bytes"]),
+            "bytes",
+            1000,
+            note=f"of {raw['first']:,} bytes at first; takes {median(raw['seconds']):.3f} s",
             raw=raw,
         )
 
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        raw = call("one_variable", directory=directory, repeats=2 * limits.repeats + 1, **common)
-    yield Figure(
-        "loading one variable of 100",
-        median(raw["of 100"]) / median(raw["alone"]),
-        "x from a store of its own",
-        1.1,
-        note=f"{median(raw['of 100']) * 1e3:.1f} ms; all 100: {median(raw['all']) * 1e3:.0f} ms",
-        raw=raw,
-    )
+    if wanted == "unchanged_notebook":
+        with scratch() as directory:
+            raw = call("unchanged_notebook", directory=directory, seed=limits.seed, repeats=repeats)
+        yield Figure(
+            "saving the demo notebook's unchanged namespace writes",
+            median(raw["bytes"]),
+            "bytes",
+            1000,
+            note=f"of {raw['first']:,} bytes at first; told as changed: "
+            + (", ".join(raw["changed"][-1]) or "nothing"),
+            raw=raw,
+        )
 
-    yield from measure_mount(call, scratch, limits, no_mount)
+    for kind in KINDS if wanted == "full_load" else ():
+        with scratch() as directory:
+            call("prepare_load", kind=kind, directory=directory, **common)
+            raw = call("full_load", directory=directory, repeats=repeats)
+        yield Figure(
+            f"full load of {kind}",
+            median(raw["load"]) / median(raw["plain"]),
+            "x pickle.load",
+            1.0,
+            note=f"load {median(raw['load']):.3f} s, pickle.load {median(raw['plain']):.3f} s, "
+            f"with the collector off {median(raw['plain, collector off']):.3f} s",
+            raw=raw,
+        )
+
+    if wanted == "one_variable":
+        with scratch() as directory:
+            raw = call("one_variable", directory=directory, repeats=2 * repeats + 1, **common)
+        yield Figure(
+            "loading one variable of 100",
+            median(raw["of 100"]) / median(raw["alone"]),
+            "x from a store of its own",
+            1.1,
+            note=f"{median(raw['of 100']) * 1e3:.1f} ms; "
+            f"all 100: {median(raw['all']) * 1e3:.0f} ms",
+            raw=raw,
+        )
+
+    if wanted == "mount":
+        yield from _measure_mount(call, scratch, limits, no_mount)
 
 
-def measure_mount(
-    call: Callable[..., dict[str, Any]], scratch: Path, limits: Limits, no_mount: str | None
+def _measure_mount(
+    call: Callable[..., dict[str, Any]],
+    scratch: Callable[[], AbstractContextManager[str]],
+    limits: Limits,
+    no_mount: str | None,
 ) -> Iterator[Figure]:
-    """Measure what goes through the mount."""
     shown = f"{limits.array_bytes / 1e9:g} GB" if limits.array_bytes >= 1e8 else "a small array"
     cold = Figure(f"cat of {shown} through a fresh mount", None, "GB/s", 1.0, at_most=False)
     warm = Figure(f"cat of {shown} from the page cache", None, "GB/s", 5.0, at_most=False)
@@ -362,12 +344,12 @@ def measure_mount(
     listing = Figure(f"ls -l of {limits.variables:,} variables, fresh mount", None, "s", 0.3)
     if no_mount:
         for figure in (cold, warm, listing):
-            figure.note = f"cannot mount here: {no_mount}"
+            figure.note, figure.excused = f"cannot mount here: {no_mount}", True
             yield figure
         return
 
     median = statistics.median
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+    with scratch() as directory:
         raw = call(
             "mount_cat",
             directory=directory,
@@ -387,7 +369,7 @@ def measure_mount(
         yield disk
     yield warm
 
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+    with scratch() as directory:
         raw = call(
             "mount_list", directory=directory, variables=limits.variables, repeats=limits.repeats
         )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One measurement in a process of its own: ``worker.py ACTION JSON`` prints one JSON object.
 
 Fresh processes, because what a process did before shows: warm allocators, imported modules, the
@@ -6,72 +7,115 @@ collector's counts.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
+import os
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import targets
-from namespaces import WORKLOADS, Scale
-from systems import SYSTEMS
+import systems
+from meter import background, costs, disk_bytes, timed
+from workloads import WORKLOADS
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds a call took, and its result."""
-    gc.collect()
-    begun = time.perf_counter()
-    result = call()
-    return time.perf_counter() - begun, result
+class Sieve:
+    """Leaves out of a namespace what a system cannot save, as its user would have to.
+
+    Parameters
+    ----------
+    target
+        The system.
+    """
+
+    def __init__(self, target: systems.System) -> None:
+        self._target = target
+        self._known: dict[str, tuple[Any, bool]] = {}
+
+    def accepted(self, namespace: dict[str, Any]) -> dict[str, Any]:
+        """Try each value that has not been tried under its name before."""
+        before, self._known = self._known, {}
+        for name, value in namespace.items():
+            known = before.get(name)
+            if known is None or known[0] is not value:
+                known = (value, self._target.accepts(value))
+            self._known[name] = known
+        return {name: value for name, (value, accepted) in self._known.items() if accepted}
+
+    def forget(self) -> None:
+        """Try all of them anew: a value became unacceptable where it is."""
+        self._known.clear()
 
 
-def series(system: str, workload: str, directory: str, scale: dict[str, Any]) -> dict[str, Any]:
-    """Save: the first time, unchanged, and after each cell."""
-    work = WORKLOADS[workload](Scale(**scale))
-    target = SYSTEMS[system](Path(directory))
-    left_out = sorted(n for n, value in work.namespace.items() if not target.accepts(value))
-    for name in left_out:
-        del work.namespace[name]
-    first = timed(lambda: target.save(work.namespace))
-    unchanged = timed(lambda: target.save(work.namespace))
-    cells = []
-    for number in range(1, work.scale.cells + 1):
-        work.cell(number)
-        cells.append(timed(lambda: target.save(work.namespace)))
+def series(
+    system: str, workload: str, directory: str, scale: float, seed: int, session: str | None = None
+) -> dict[str, Any]:
+    """Save after every step of a workload.
+
+    Parameters
+    ----------
+    system, workload
+        Their names.
+    directory
+        Where the system keeps what it saves.
+    scale, seed
+        Of the workload.
+    session
+        Chipmink's session, another than the usual one.
+    """
+    steps = WORKLOADS[workload].steps(scale, seed)
+    step = next(steps)  # replaces __main__, before any system has looked at it
+    place = Path(directory)
+    target = systems.Chipmink(place, session) if session else systems.SYSTEMS[system](place)
+    sieve = Sieve(target)
+    saves: list[dict[str, Any]] = []
+    left_out: set[str] = set()
+    while step:
+        title, namespace = step
+        accepted = sieve.accepted(namespace)
+        try:
+            with costs(target.server) as found:
+                said = target.save(accepted)
+        except Exception:
+            sieve.forget()
+            accepted = sieve.accepted(namespace)
+            with costs(target.server) as found:
+                said = target.save(accepted)
+        left_out |= set(namespace) - set(accepted) | set(said.pop("unsaved", ()))
+        del namespace, accepted, step
+        step = next(steps, None)
+        after = background(target.server, found)
+        saves.append({"title": title, **found, "background_cpu": after, **said})
     target.close()
-    return {
-        "first": first,
-        "unchanged": unchanged,
-        "cells": cells,
-        "left_out": left_out,
-        "disk_bytes": disk_bytes(Path(directory)),
-    }
+    return {"saves": saves, "left_out": sorted(left_out), "disk_bytes": disk_bytes(place)}
 
 
-def load(system: str, workload: str, directory: str, one: bool) -> dict[str, Any]:
-    """Load the last state, or one variable of it, that an earlier process saved."""
-    for module in WORKLOADS[workload].imports:
-        importlib.import_module(module)
-    name = WORKLOADS[workload].one if one else None
-    target = SYSTEMS[system](Path(directory))
-    seconds, namespace = timed(lambda: target.load(name))
+def load(system: str, workload: str, directory: str, repeats: int) -> dict[str, Any]:
+    """Load the last state that an earlier process saved: one variable, then all of them."""
+    for module in WORKLOADS[workload].needs:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    target = systems.SYSTEMS[system](Path(directory))
+    one = timed(lambda: target.load(WORKLOADS[workload].one), repeats)
+    found = {"one": one, "all": timed(target.load, repeats)}
     target.close()
-    return {"seconds": seconds, "variables": len(namespace)}
-
-
-def disk_bytes(directory: Path) -> int:
-    """Return what the files of a directory occupy."""
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+    return found
 
 
 def main() -> None:
     """Run the action named on the command line."""
-    actions: dict[str, Callable[..., Any]] = {"series": series, "load": load, **targets.ACTIONS}
+    actions: dict[str, Callable[..., Any]] = {"series": series, "load": load}
     action, arguments = sys.argv[1:]
-    print(json.dumps(actions[action](**json.loads(arguments))))
+    if action not in actions:
+        import targets  # and pandas with it, which others have no use for
+
+        actions |= targets.ACTIONS
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a notebook prints is not the answer
+    output.write(json.dumps(actions[action](**json.loads(arguments))))
+    output.close()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
         ...  # save the namespace: it is as it is after the step
 
 The values of a namespace are the live objects, changed in place by later steps, as in a kernel. A
-scale of 1 takes seconds; 10 makes the synthetic ones as large as the project's targets state them.
+scale of 1 takes seconds; 10 makes the mutation sweep as large as the project's targets state it.
 Notebooks and scripts define their functions and classes in ``__main__``, which is replaced for
 that: one workload per process.
 """
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import cells, patterns, random_data
+from . import cells, random_data
 
 Steps = Iterator[tuple[str, dict[str, Any]]]
 
@@ -40,6 +40,8 @@ class Workload:
         Called with scale and seed, gives the steps.
     needs
         Modules that it imports; also those that a process needs in order to load what was saved.
+    large
+        Whether it takes minutes with some systems.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Workload:
     one: str
     make: Callable[[float, int], Steps]
     needs: tuple[str, ...] = ()
+    large: bool = False
 
     def steps(self, scale: float = 1.0, seed: int = 1) -> Steps:
         """Give the title of each step and the namespace after it, until there are no more."""
@@ -67,13 +70,19 @@ _DEMO = _HERE.parents[2] / "tools" / "demo.d" / "flights.ipynb"
 _LEARN = ("numpy", "pandas", "sklearn", "matplotlib.pyplot")
 
 
+def _patterns(kind: str, scale: float, seed: int) -> Steps:
+    from . import patterns  # and pandas with it, which others have no use for
+
+    return patterns.MAKERS[kind](scale, seed)
+
+
 def _cells(path: Path, text: str, one: str, needs: tuple[str, ...]) -> Workload:
     kind = "script" if path.parent.name == "scripts" else "notebook"
     return Workload(path.stem, text, kind, one, partial(cells.steps, path), needs)
 
 
 def _all() -> Iterator[Workload]:
-    for exponent in (4, 5, 6):
+    for exponent in (4, 5, 6, 7):
         yield Workload(
             f"rmtree_1e{exponent}",
             f"100 lists, together 10^{exponent} random strings of 100 B at scale 1 (incompressible)"
@@ -81,6 +90,7 @@ def _all() -> Iterator[Workload]:
             "synthetic",
             "v00000",
             partial(random_data.rmtree, 10**exponent, 1.0),
+            large=exponent == 7,
         )
     for percent in range(0, 101, 10):
         yield Workload(
@@ -98,7 +108,13 @@ def _all() -> Iterator[Workload]:
         "l",
         random_data.rmlist,
     )
-    for kind, (text, make) in patterns.PATTERNS.items():
+    for kind, text in (
+        ("list", "a million different integers in a list"),
+        ("dict", "100,000 records in a dict"),
+        ("array", "40 MB of random integers in an array (incompressible)"),
+        ("frame", "a DataFrame of half a million rows, 11 columns"),
+    ):
+        make = partial(_patterns, kind)
         yield Workload(f"{kind}_patterns", text, "patterns", "x", make, ("numpy", "pandas"))
 
     notebooks, scripts = _HERE / "notebooks", _HERE / "scripts"

@@ -226,9 +226,4 @@ def frames(scale: float, seed: int) -> Iterator[tuple[str, Namespace]]:
     )
 
 
-PATTERNS = {
-    "list": ("a million different integers in a list", lists),
-    "dict": ("100,000 records in a dict", dicts),
-    "array": ("40 MB of random integers in an array (incompressible)", arrays),
-    "frame": ("a DataFrame of half a million rows, 11 columns", frames),
-}
+MAKERS = {"list": lists, "dict": dicts, "array": arrays, "frame": frames}
