@@ -3,8 +3,8 @@
  * backend.h - what a store keeps its bytes in: a small table of functions.
  *
  * A backend knows objects (immutable records under content ids) and refs (small mutable values under string keys). It does
- * not look into records; the codec (codec.h) makes and checks them. All functions may be called from several threads.
- * They return 0 or -errno and set the error sentence (error.h).
+ * not look into records, but for those that are differences; the codec (codec.h) makes and checks them. All functions may be
+ * called from several threads. They return 0 or -errno and set the error sentence (error.h).
  */
 #ifndef CM_BACKEND_H
 #define CM_BACKEND_H
@@ -49,8 +49,11 @@ typedef struct cm_backend_ops {
     int (*refresh)(cm_backend *backend);
     /* infos[i].kind = 0 for ids that are not there; that is no error. */
     int (*find)(cm_backend *backend, const cm_id *ids, size_t count, cm_object_info *infos);
-    /* Visits each once, in their order. A failure of the backend is about the one after the last visited. */
+    /* Visits each once, in their order. A failure of the backend is about the one after the last visited. Differences from
+     * other objects are made whole here; info->stored stays what a record takes on disk. */
     int (*get)(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg);
+    /* One record as it is stored: it may be a difference (cm_record_base). NULL where no records are kept. -ENOENT: not there. */
+    int (*get_stored)(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info);
     /* By id, from the first id >= *from (NULL: from the start); stops at a non-zero visitor, which is returned. */
     int (*list)(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg);
     /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. Puts of one txn may come

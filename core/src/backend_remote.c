@@ -442,6 +442,7 @@ static void fill_contents(cm_area *area, void *arg)
         cm_put_u64(item + 32, content->kind);
         cm_put_u64(item + 40, content->size);
         cm_put_u64(item + 48, offset);
+        memcpy(item + 56, &content->base, sizeof content->base);
         if (content->size)
             memcpy(area->bytes + offset, content->data, content->size);
         offset += content->size;
@@ -453,8 +454,11 @@ static int take_stored(const cm_area *area, cm_reader *answer, int passed, void 
     (void)answer;
     (void)passed;
     const putting *p = arg;
-    for (size_t i = 0; i < p->count; i++)
-        p->contents[i]->stored = cm_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
+    for (size_t i = 0; i < p->count; i++) {
+        uint64_t done = cm_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
+        p->contents[i]->stored = done & ~CM_WIRE_DIFFERENT;
+        p->contents[i]->different = (done & CM_WIRE_DIFFERENT) != 0;
+    }
     return 0;
 }
 

@@ -8,6 +8,7 @@
  */
 #include "rocksdb_backend.h"
 
+#include "codec.h"
 #include "error.h"
 #include "store_dir.h"
 
@@ -191,6 +192,7 @@ static int parse_entry(const cm_rocksdb_backend *store, const void *data, size_t
     info->kind = (uint8_t)cm_read_bounded(&reader, UINT8_MAX);
     info->size = cm_read_varint(&reader);
     info->stored = cm_read_varint(&reader);
+    info->depth = reader.at != reader.end ? (uint8_t)cm_read_bounded(&reader, CM_DELTA_DEPTH) : 0;
     if (reader.bad || reader.at != reader.end || info->kind == 0)
         return cm_fail(EILSEQ, "store %s is damaged: an entry of its index is malformed; run 'chipmink verify'",
                        store->rocks.store);
@@ -288,17 +290,68 @@ static int lend(cm_rocksdb_backend *store, const cm_id *id, cm_object_info *info
     return result;
 }
 
+/* Inside the gate. */
+static int get_stored(cm_rocksdb_backend *store, const cm_id *id, cm_buffer *record, cm_object_info *info)
+{
+    uint64_t sequence;
+    rocksdb_pinnableslice_t *pinned = NULL;
+    size_t size = 0;
+    int result = cm_rocksdb_find(store, id, 1, info, &sequence);
+    if (!result)
+        result = lend(store, id, info, sequence, &pinned);
+    if (result)
+        return result;
+    cm_buffer_clear(record);
+    const void *data = rocksdb_pinnableslice_value(pinned, &size);
+    cm_buffer_append(record, data, size);
+    rocksdb_pinnableslice_destroy(pinned);
+    return record->error ? cm_fail(ENOMEM, "out of memory for a record of %zu bytes", size) : 0;
+}
+
+static int backend_get_stored(cm_backend *backend, const cm_id *id, cm_buffer *record, cm_object_info *info)
+{
+    cm_rocksdb_backend *store = of(backend);
+    int result = cm_rocksdb_enter(store);
+    if (result < 0)
+        return result;
+    result = get_stored(store, id, record, info);
+    cm_rocksdb_leave(store);
+    return result;
+}
+
+static int fetch_base(void *store, const cm_id *id, cm_buffer *record)
+{
+    cm_object_info info;
+    return get_stored(store, id, record, &info);
+}
+
+/* Makes a lent difference whole, in `own`. */
+static int resolve(cm_rocksdb_backend *store, const void **data, size_t *size, cm_buffer *own)
+{
+    cm_buffer_clear(own);
+    cm_buffer_append(own, *data, *size);
+    if (own->error)
+        return cm_fail(ENOMEM, "out of memory for a record of %zu bytes", *size);
+    int result = cm_record_resolve(fetch_base, store, own);
+    *data = own->data;
+    *size = own->size;
+    return result;
+}
+
 static int get_group(cm_rocksdb_backend *store, const cm_id *ids, size_t count, size_t start, cm_record_visitor visit,
                      void *arg)
 {
     cm_object_info infos[FIND_GROUP];
     uint64_t sequences[FIND_GROUP];
+    cm_buffer own cm_cleanup(cm_buffer_free) = CM_BUFFER_INIT;
     int result = cm_rocksdb_find(store, ids, count, infos, sequences);
     for (size_t i = 0; i < count && !result; i++) {
         rocksdb_pinnableslice_t *record = NULL;
         size_t size = 0;
         result = lend(store, &ids[i], &infos[i], sequences[i], &record);
         const void *data = record ? rocksdb_pinnableslice_value(record, &size) : NULL;
+        if (!result && infos[i].depth)
+            result = resolve(store, &data, &size, &own);
         if (!result || result == -ENOENT)
             result = visit(arg, start + i, data, size, &infos[i]);
         if (record)
@@ -509,6 +562,7 @@ static const cm_backend_ops writer_ops = {
     .writable = true,
     .find = backend_find,
     .get = backend_get,
+    .get_stored = backend_get_stored,
     .list = backend_list,
     .begin = cm_rocksdb_begin,
     .put = cm_rocksdb_put,
@@ -524,6 +578,7 @@ static const cm_backend_ops reader_ops = {
     .refresh = backend_refresh,
     .find = backend_find,
     .get = backend_get,
+    .get_stored = backend_get_stored,
     .list = backend_list,
     .begin = refuse_begin,
     .put = cm_rocksdb_put, /* never reached: there is no transaction */

@@ -92,6 +92,12 @@ static int read_content(const snapshot *s, const cm_id *id, cm_buffer *content)
     return result;
 }
 
+/* What can be told of an object of `size` bytes from the first of them. */
+static cm_object_info object_info(const void *start, size_t have, uint64_t size)
+{
+    return (cm_object_info){.kind = (uint8_t)cm_kind_guess(start, have), .size = size, .stored = size};
+}
+
 static int snapshot_get(cm_backend *backend, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg)
 {
     cm_buffer content cm_cleanup(cm_buffer_free) = CM_BUFFER_INIT;
@@ -107,7 +113,7 @@ static int snapshot_get(cm_backend *backend, const cm_id *ids, size_t count, cm_
         if (result == 0)
             result = cm_record_encode(0, content.data, content.size, &record);
         if (result == 0) {
-            info = (cm_object_info){(uint8_t)cm_kind_guess(content.data, content.size), content.size, content.size};
+            info = object_info(content.data, content.size, content.size);
             result = visit(arg, i, record.data, record.size, &info);
         }
     }
@@ -129,7 +135,7 @@ static int find_one(const snapshot *s, const cm_id *id, cm_object_info *info)
     size_t have = size < sizeof start ? size : sizeof start;
     result = read_fully(s, hex, fd, start, have);
     if (result == 0)
-        *info = (cm_object_info){(uint8_t)cm_kind_guess(start, have), size, size};
+        *info = object_info(start, have, size);
     return result;
 }
 

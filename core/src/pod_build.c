@@ -198,6 +198,8 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
     }
     source->data = data;
     source->size = size;
+    source->page = pod->page;
+    source->number = ++pod->source_count;
     atomic_init(&source->pieces_left, chunks / CM_PIECE_CHUNKS + (chunks % CM_PIECE_CHUNKS != 0));
     *pod->sources_end = source;
     pod->sources_end = &source->next;

@@ -419,6 +419,8 @@ static void batch_index(const cm_rocksdb_backend *store, rocksdb_writebatch_t *b
     cm_buffer_varint(value, e->info.kind);
     cm_buffer_varint(value, e->info.size);
     cm_buffer_varint(value, e->info.stored);
+    if (e->info.depth)
+        cm_buffer_varint(value, e->info.depth);
     rocksdb_writebatch_put_cf(batch, store->rocks.cf[CM_CF_INDEX], (const char *)e->id.bytes, sizeof e->id.bytes,
                               (const char *)value->data, value->size);
 }

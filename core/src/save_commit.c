@@ -15,9 +15,24 @@ static int64_t clock_ns(clockid_t id)
 
 /* ---- the record -------------------------------------------------------------------------------------------------- */
 
+static uint64_t hash(const cm_save *save, const void *bytes, size_t size)
+{
+    return cm_fingerprint_of(save->store->places, bytes, size).high;
+}
+
+/* A node's place is the session, its level and its first key: nodes end where keys say so, and thus begin where they did. */
 static int put_node(void *arg, const cm_buffer *content, cm_id *id)
 {
-    return cm_save_put_object(arg, CM_KIND_MAP, content, id);
+    cm_save *save = arg;
+    cm_reader reader = cm_reader_of(content->data + 4, content->size - 4); /* behind the magic */
+    uint64_t level = cm_read_varint(&reader), count = cm_read_varint(&reader), size = cm_read_varint(&reader);
+    const uint8_t *key = count ? cm_read_bytes(&reader, size) : NULL;
+    if (!key)
+        return cm_save_put_object(save, CM_KIND_MAP, NULL, content, id);
+    cm_place place = {.page = hash(save, key, size),
+                      .level = (uint32_t)level,
+                      .index = hash(save, save->session, strlen(save->session))};
+    return cm_save_put_object(save, CM_KIND_MAP, &place, content, id);
 }
 
 static int put_variables(cm_save *save, const cm_variable *variables, size_t count, cm_id *root)
@@ -168,7 +183,7 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
     count_stats(save, variables, count, &c.stats);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     result = cm_checkpoint_encode(&c, &content);
-    return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, &content, id);
+    return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, NULL, &content, id);
 }
 
 /* ---- committing -------------------------------------------------------------------------------------------------- */

@@ -25,10 +25,32 @@ struct cm_page; /* checkpoint.h */
 enum { CM_STREAM_FRAME = 3 /* PROTO 5 and STOP */ };
 enum { CM_WORKERS_MOST = 8, CM_PIECE_CHUNKS = 16 };
 
+/*
+ * Where in a namespace content stands. What was put at a place before is what the new content there is most like, and thus what
+ * it is stored as a difference from. Only a hint: the content found there may be anything, or have gone from the store.
+ */
+typedef struct cm_place {
+    uint64_t page;   /* of the pod; of a map's node, a hash of what it begins with */
+    uint32_t buffer; /* 0: the pod itself; else the number of its buffer, from 1 */
+    uint32_t level;  /* of a buffer's tree: 0 is a chunk */
+    uint64_t index;  /* of the node or chunk in its level */
+} cm_place;
+
+/*
+ * Whether differences have been worth it for contents of one kind: after MISSES_MOST failures in a row only some are tried. Array
+ * data that is all new each time pays nothing for it then.
+ */
+typedef struct cm_luck {
+    atomic_uint misses;
+} cm_luck;
+
 /* Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. */
 typedef struct cm_source {
     const uint8_t *data;
     uint64_t size;
+    uint64_t page;   /* of its pod */
+    uint32_t number; /* among the pod's, from 1 */
+    cm_luck luck;
     cm_id *chunks; /* of a single chunk: &single */
     cm_id single;
     atomic_size_t pieces_left;
@@ -46,7 +68,8 @@ struct cm_pod {
     uint32_t *gets;
     size_t get_count, get_capacity;
     cm_source *sources, **sources_end; /* of its buffer events, in order */
-    uint32_t ordinal;                  /* among the pods made below its parent */
+    uint32_t source_count;
+    uint32_t ordinal; /* among the pods made below its parent */
     uint32_t children_made;
     uint32_t sequence;      /* of all pods of the save, in the order made; what is below it follows it directly */
     uint32_t lowest_target; /* lowest sequence that an external in it or below it refers to */
@@ -151,6 +174,7 @@ struct cm_save {
     int error;
     char *error_message;
     atomic_uint_fast64_t bytes_written, pods_new;
+    cm_luck luck; /* of pods */
     char *message, *code;
     cm_checkpoint *checkpoint;
 };
@@ -172,8 +196,9 @@ CM_MUST_USE int cm_save_drain(cm_save *save);
 /* Keeps the first error and this thread's sentence; every later step sees it. */
 void cm_save_set_error(cm_save *save, int error);
 bool cm_save_failed(cm_save *save);
-/* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. */
-CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id);
+/* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. `place`: NULL for none. */
+CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content,
+                                   cm_id *id);
 void cm_save_stop_workers(cm_save *save);
 
 /* save.c: reads the session's head, and opens its checkpoint as the parent. */

@@ -2,6 +2,7 @@
 /* save_work.c - the workers of a save: hash, and hand over to the store. */
 #include "save_internal.h"
 
+#include "codec.h"
 #include "tree.h"
 
 #include <time.h>
@@ -12,6 +13,8 @@ enum {
     BATCH_CONTENTS = 1024,
     POP_ITEMS = 32,
     POP_BYTES = 256 << 10,
+    MISSES_MOST = 8, /* see cm_luck */
+    RETRY_EVERY = 16,
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
 };
 
@@ -35,8 +38,6 @@ bool cm_save_failed(cm_save *save)
     return failed;
 }
 
-/* ---- putting ----------------------------------------------------------------------------------------------------- */
-
 /*
  * Content on its way to the store, of one worker: collected, so that looking up which of it is new costs one round trip for
  * many. What became of each is written to its counters when the batch is flushed, at the latest when the queue is drained.
@@ -47,8 +48,40 @@ typedef struct batch {
     cm_content contents[BATCH_CONTENTS];
     size_t offsets[BATCH_CONTENTS];
     atomic_uint_fast64_t *stored[BATCH_CONTENTS];
+    cm_luck *luck[BATCH_CONTENTS];
     size_t count;
 } batch;
+
+/* ---- what was there before --------------------------------------------------------------------------------------- */
+
+/* Notes that `id` is at the place now; gives what was there before, zeros for nothing. */
+static cm_id move_in(cm_store *store, const cm_place *place, const cm_id *id)
+{
+    cm_id before = {{0}};
+    cm_fingerprint key = cm_fingerprint_of(store->places, place, sizeof *place);
+    (void)cm_fingerprint_find(store->places, key, &before);
+    if (!cm_id_equal(&before, id))
+        cm_fingerprint_add(store->places, key, id);
+    return before;
+}
+
+static bool feels_lucky(cm_luck *luck)
+{
+    unsigned misses = atomic_load_explicit(&luck->misses, memory_order_relaxed);
+    if (misses < MISSES_MOST)
+        return true;
+    return atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed) % RETRY_EVERY == 0;
+}
+
+static void learn(cm_luck *luck, const cm_content *content)
+{
+    if (content->different)
+        atomic_store_explicit(&luck->misses, 0, memory_order_relaxed);
+    else if (content->fresh && cm_content_has_base(content))
+        atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed);
+}
+
+/* ---- putting ----------------------------------------------------------------------------------------------------- */
 
 static int flush(batch *b)
 {
@@ -59,6 +92,7 @@ static int flush(batch *b)
     for (size_t i = 0; i < b->count && !result; i++) {
         const cm_content *content = &b->contents[i];
         atomic_fetch_add_explicit(b->stored[i], content->stored, memory_order_relaxed);
+        learn(b->luck[i], content);
         if (!content->fresh)
             continue;
         atomic_fetch_add_explicit(&save->bytes_written, content->stored, memory_order_relaxed);
@@ -93,14 +127,15 @@ static bool recognise(const cm_save *save, cm_fingerprint key, cm_id *id, uint64
  * Content whose id the caller wants, and its fingerprint; `stored` is added to, now or later. It is copied before it is hashed
  * with SHA-256: its owner may write to its memory meanwhile, and what is hashed and what is stored must be the same bytes.
  */
-static int put(batch *b, enum cm_kind kind, const void *content, size_t size, cm_id *id, cm_fingerprint *key,
-               atomic_uint_fast64_t *stored)
+static int put(batch *b, enum cm_kind kind, const cm_place *place, cm_luck *luck, const void *content, size_t size,
+               cm_id *id, cm_fingerprint *key, atomic_uint_fast64_t *stored)
 {
     cm_fingerprints *fingerprints = b->save->store->fingerprints;
     uint64_t known;
     uint8_t *copy;
     *key = cm_fingerprint_of(fingerprints, content, size);
     if (recognise(b->save, *key, id, &known)) {
+        move_in(b->save->store, place, id);
         atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
         return 0;
     }
@@ -114,16 +149,22 @@ static int put(batch *b, enum cm_kind kind, const void *content, size_t size, cm
         return result;
     *key = cm_fingerprint_of(fingerprints, copy, size);
     cm_fingerprint_add(fingerprints, *key, id);
+    cm_id before = move_in(b->save->store, place, id);
     b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
+    if (size >= CM_DELTA_MIN && feels_lucky(luck))
+        b->contents[b->count].base = before;
+    b->luck[b->count] = luck;
     b->offsets[b->count] = b->data.size - size;
     b->stored[b->count++] = stored;
     return 0;
 }
 
-int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_buffer *content, cm_id *id)
+int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content, cm_id *id)
 {
     cm_content one = {.kind = (uint8_t)kind, .data = content->data, .size = content->size};
     int result = cm_id_of(content->data, content->size, &one.id);
+    if (!result && place)
+        one.base = move_in(save->store, place, &one.id);
     if (!result)
         result = cm_contents_put(save->store, save->txn, save->pending, &one, 1);
     if (!result && one.fresh)
@@ -147,7 +188,8 @@ static int work_piece(batch *b, const cm_item *item)
         if (cm_fingerprint_equal(last, cm_fingerprint_of(fingerprints, source->data + start, size)))
             source->chunks[i] = source->chunks[i - 1]; /* a run of equal chunks, of zeros for instance: counted once */
         else
-            result = put(b, CM_KIND_CHUNK, source->data + start, size, &source->chunks[i], &last, &source->stored);
+            result = put(b, CM_KIND_CHUNK, &(cm_place){source->page, source->number, 0, i}, &source->luck,
+                         source->data + start, size, &source->chunks[i], &last, &source->stored);
     }
     atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
     return result;
@@ -157,14 +199,15 @@ static int work_piece(batch *b, const cm_item *item)
 static int finish_source(batch *b, cm_source *source)
 {
     uint64_t count = cm_chunk_count(source->size);
-    while (count > 1) {
+    for (uint32_t level = 1; count > 1; level++) {
         uint64_t nodes = 0;
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
             uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT;
             cm_id id;
             cm_fingerprint key;
-            int result =
-                put(b, CM_KIND_TREE, source->chunks + start, (size_t)n * sizeof id, &id, &key, &source->stored);
+            cm_place place = {source->page, source->number, level, nodes};
+            int result = put(b, CM_KIND_TREE, &place, &b->save->luck, source->chunks + start, (size_t)n * sizeof id,
+                             &id, &key, &source->stored);
             if (result)
                 return result;
             source->chunks[nodes++] = id;
@@ -235,7 +278,8 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
     cm_fingerprint key;
     result = cm_pod_encode(&view, content);
     if (!result)
-        result = put(b, CM_KIND_POD, content->data, content->size, &pod->id, &key, &pod->stored);
+        result = put(b, CM_KIND_POD, &(cm_place){.page = pod->page}, &b->save->luck, content->data, content->size,
+                     &pod->id, &key, &pod->stored);
     if (result)
         return result;
     free(pod->body.start);

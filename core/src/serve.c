@@ -380,21 +380,22 @@ static int on_begin(connection *c)
     return result;
 }
 
-/* One content of a put, checked: its bytes lie in the area and have the id they are said to have. */
+/*
+ * One content of a put, checked: its bytes lie in the area. That they have the id they are said to have is the client's word: it is
+ * the same user, who could write to the store's files as well, and `verify` looks. Computing it here too would cost every
+ * first save a third of its time.
+ */
 static int check_content(const cm_area *area, uint64_t index, uint64_t count, cm_content *content)
 {
     const uint8_t *item = area->bytes + index * CM_WIRE_CONTENT;
     uint64_t kind = cm_get_u64(item + 32), size = cm_get_u64(item + 40), offset = cm_get_u64(item + 48);
-    cm_id actual;
     if (kind < CM_KIND_POD || kind > CM_KIND_CHECKPOINT || offset < count * CM_WIRE_CONTENT || offset > area->size ||
         size > area->size - offset)
         return bad_request();
     *content = (cm_content){.kind = (uint8_t)kind, .data = area->bytes + offset, .size = size};
     memcpy(&content->id, item, sizeof content->id);
-    int result = cm_id_of(content->data, size, &actual);
-    if (!result && !cm_id_equal(&actual, &content->id))
-        result = cm_fail(EPROTO, "a client sent content under an id that is not its own");
-    return result;
+    memcpy(&content->base, item + 56, sizeof content->base);
+    return 0;
 }
 
 static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_area *area)
@@ -415,7 +416,8 @@ static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_are
     result = cm_contents_put(c->store, t->txn, t->pending, contents, count);
     leave_transaction(c, t);
     for (uint64_t i = 0; i < count && !result; i++)
-        cm_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE, contents[i].stored);
+        cm_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE,
+                   contents[i].stored | (contents[i].different ? CM_WIRE_DIFFERENT : 0));
     return result;
 }
 

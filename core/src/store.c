@@ -43,13 +43,15 @@ static int wrap(cm_backend *backend, const char *path, unsigned flags, cm_store 
         store->path = strdup(path);
         store->known = cm_known_new();
         store->fingerprints = cm_fingerprints_new();
+        store->places = cm_fingerprints_new();
         store->tree_nodes = cm_tree_nodes_new();
     }
-    if (!store || !store->path || !store->known || !store->fingerprints || !store->tree_nodes) {
+    if (!store || !store->path || !store->known || !store->fingerprints || !store->places || !store->tree_nodes) {
         if (store) {
             free(store->path);
             cm_known_free(store->known);
             cm_fingerprints_free(store->fingerprints);
+            cm_fingerprints_free(store->places);
             cm_tree_nodes_free(store->tree_nodes);
         }
         free(store);
@@ -144,6 +146,7 @@ void cm_store_unref(cm_store *store)
     pthread_cond_destroy(&store->save_done);
     cm_known_free(store->known);
     cm_fingerprints_free(store->fingerprints);
+    cm_fingerprints_free(store->places);
     cm_tree_nodes_free(store->tree_nodes);
     free(store->path);
     free(store);

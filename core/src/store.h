@@ -21,6 +21,7 @@ struct cm_store {
     cm_id snapshot; /* of a snapshot: its checkpoint */
     bool is_snapshot;
     cm_fingerprints *fingerprints;
+    cm_fingerprints *places;          /* of a writer: what was last put there, by the hash of a cm_place */
     struct cm_tree_nodes *tree_nodes; /* tree.h */
     cm_known *known;                  /* of a writer */
     pthread_mutex_t save_lock;        /* guards the next three: one save, or move of a ref, at a time */
@@ -39,9 +40,18 @@ typedef struct cm_content {
     uint8_t kind;
     const void *data; /* borrowed for the call */
     size_t size;
+    cm_id
+        base; /* an object it may be much like: what it was before. All zero: none is known; one that is not there is none */
     uint64_t stored; /* out: bytes of its record on disk */
     bool fresh;      /* out: it was not in the store before */
+    bool different;  /* out: fresh, and stored as a difference from the base */
 } cm_content;
+
+static inline bool cm_content_has_base(const cm_content *content)
+{
+    static const cm_id none;
+    return !cm_id_equal(&content->base, &none);
+}
 
 /*
  * [blocks] Puts what the store does not have yet, all in one go: one look-up for all, then compression and writing of the

@@ -13,7 +13,7 @@
 #include "buffer.h"
 
 enum {
-    CM_WIRE_VERSION = 2,
+    CM_WIRE_VERSION = 3,
     CM_WIRE_PACKET = 64 << 10,
     CM_WIRE_AREA = 4 << 20,
     CM_WIRE_GET_MOST = 1024, /* ids in one request: they and what is said of the records fit into packets */
@@ -38,9 +38,11 @@ enum cm_wire_op {
 enum {
     CM_WIRE_INFO = 24,    /* u64 kind, size, stored */
     CM_WIRE_LISTED = 56,  /* id, info */
-    CM_WIRE_CONTENT = 56, /* id, u64 kind, u64 size, u64 offset of the bytes in the area */
+    CM_WIRE_CONTENT = 88, /* id, u64 kind, u64 size, u64 offset of the bytes in the area, id of the base or zeros */
     CM_WIRE_PUT_DONE = 8, /* u64 stored */
 };
+
+#define CM_WIRE_DIFFERENT (UINT64_C(1) << 63) /* in what a put answers: it is stored as a difference */
 
 void cm_wire_put_info(uint8_t *at, const cm_object_info *info);
 void cm_wire_get_info(const uint8_t *at, cm_object_info *info);

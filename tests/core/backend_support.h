@@ -14,7 +14,8 @@ static inline void *made_record(uint64_t n, size_t size, cm_record *record)
     must(data);
     memcpy(data, &n, 8);
     seeded_fill(n, data + 8, size);
-    *record = (cm_record){.info = {CM_KIND_CHUNK, size + 1000, size + 8}, .data = data, .size = size + 8};
+    *record = (cm_record){
+        .info = {.kind = CM_KIND_CHUNK, .size = size + 1000, .stored = size + 8}, .data = data, .size = size + 8};
     must(cm_id_of(data, size + 8, &record->id) == 0);
     return data;
 }

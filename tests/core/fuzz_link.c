@@ -37,7 +37,9 @@ static int fuzz_find(cm_backend *backend, const cm_id *ids, size_t count, cm_obj
         size_t i = find_object(b, &ids[k]);
         infos[k] = (cm_object_info){0};
         if (i < b->count)
-            infos[k] = (cm_object_info){(uint8_t)cm_kind_guess(b->contents[i], b->sizes[i]), b->sizes[i], b->sizes[i]};
+            infos[k] = (cm_object_info){.kind = (uint8_t)cm_kind_guess(b->contents[i], b->sizes[i]),
+                                        .size = b->sizes[i],
+                                        .stored = b->sizes[i]};
     }
     return 0;
 }

@@ -6,6 +6,7 @@
  */
 #include "backend_support.h"
 #include "checkpoint.h"
+#include "codec.h"
 #include "graph.h"
 
 #include <sys/stat.h>
@@ -84,6 +85,57 @@ static int write_checkpoint(cm_store *store, cm_checkpoint *c, const char *name)
     return 0;
 }
 
+static void add_record(cm_buffer *row, const cm_buffer *record)
+{
+    uint8_t length[4];
+    cm_put_u32(length, (uint32_t)record->size);
+    cm_buffer_append(row, length, sizeof length);
+    cm_buffer_append(row, record->data, record->size);
+}
+
+/*
+ * Records that are differences: number 0 from number 1, that from number 2, and so on. Of `spoilt` the depth is not what its place
+ * in the chain asks for, or of the last the base is missing.
+ */
+static void write_chain(const char *target, const char *name, unsigned length, unsigned spoilt)
+{
+    cm_buffer records[CM_DELTA_DEPTH + 1] = {CM_BUFFER_INIT}, row = CM_BUFFER_INIT;
+    cm_base base = {.depth = 0};
+    uint8_t *content = cm_buffer_extend(&base.content, 600);
+    must(content);
+    seeded_fill(1, content, 600);
+    must(cm_record_encode(0, content, 600, &records[length]) == 0);
+    for (unsigned n = length; n-- > 0; base.depth++) {
+        uint8_t changed[600];
+        memcpy(changed, base.content.data, 600);
+        changed[50 * n] ^= 1;
+        base.id = (cm_id){.bytes = {(uint8_t)(n + 1)}};
+        must(cm_record_encode_delta(&base, changed, 600, 600, &records[n]) == 0 && records[n].size);
+        memcpy(base.content.data, changed, 600);
+    }
+    if (spoilt < length)
+        records[spoilt].data[20]++; /* the depth, behind two bytes, a size of two, and the checksum */
+    for (unsigned n = 0; n < length + (spoilt != length); n++)
+        add_record(&row, &records[n]);
+    write_seed(target, name, row.data, row.size);
+    for (unsigned n = 0; n <= length; n++)
+        cm_buffer_free(&records[n]);
+    cm_buffer_free(&row);
+    cm_buffer_free(&base.content);
+}
+
+static void write_chains(void)
+{
+    enum { NOT = 99 };
+    write_chain("delta", "whole", 0, NOT);
+    write_chain("delta", "one", 1, NOT);
+    write_chain("delta", "three", 3, NOT);
+    write_chain("delta", "deepest", CM_DELTA_DEPTH, NOT);
+    write_chain("refuse/delta", "missing", 2, 2);
+    write_chain("refuse/delta", "wrong-depth", 3, 1);
+    write_chain("refuse/delta", "too-deep", CM_DELTA_DEPTH, 0);
+}
+
 static node *list_of(arena *a, size_t count, node **items)
 {
     node *n = node_new(a, NODE_LIST);
@@ -99,6 +151,7 @@ int main(int argc, char **argv)
         return 2;
     }
     out = argv[1];
+    write_chains();
     char directory[] = "/tmp/chipmink-corpus-XXXXXX", path[64];
     must(mkdtemp(directory));
     snprintf(path, sizeof path, "%s/store", directory);

@@ -104,7 +104,13 @@ START_TEST(hostile_records_are_refused)
     } records[] = {
         {"", 0, EILSEQ},
         {"\1", 1, EILSEQ},
-        {"\2\0\3aaaaaaaaaaaaaaaaabc", 22, EPROTONOSUPPORT},
+        {"\3\0\3aaaaaaaaaaaaaaaaabc", 22, EPROTONOSUPPORT},
+        {"\2\0\3aaaaaaaaaaaaaaaaabc", 22, EILSEQ},               /* raw, of the version that has differences only */
+        {"\2\2\3aaaaaaaaaaaaaaaa\1bbbbbbbbbbbbbbb", 35, EILSEQ}, /* a base's id cut short */
+        {"\2\2\3aaaaaaaaaaaaaaaa\0bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbabc", 55, EILSEQ},             /* no base */
+        {"\2\2\3aaaaaaaaaaaaaaaa\11bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbabc", 55, EILSEQ},            /* too many */
+        {"\2\2\201\200\200\2aaaaaaaaaaaaaaaa\1bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbabc", 58, EILSEQ}, /* too large */
+        {"\2\2\3aaaaaaaaaaaaaaaa\1bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbabc", 55, EILSEQ}, /* its base is needed */
         {"\0\0\3aaaaaaaaaaaaaaaaabc", 22, EILSEQ},
         {"\1\2\3aaaaaaaaaaaaaaaaabc", 22, EILSEQ},
         {"\1\0\200\200\200\200\200\200\200\200\200\1aaaaaaaaaaaaaaaa", 28, EILSEQ},         /* 2^63 bytes */

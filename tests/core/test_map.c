@@ -37,7 +37,7 @@ static int put_content(enum cm_kind kind, const void *data, size_t size, cm_id *
     cm_buffer bytes cm_cleanup(cm_buffer_free) = CM_BUFFER_INIT;
     ck_ok(cm_id_of(data, size, id));
     ck_ok(cm_record_encode(1, data, size, &bytes));
-    cm_record record = {*id, {(uint8_t)kind, size, bytes.size}, bytes.data, bytes.size};
+    cm_record record = {*id, {.kind = (uint8_t)kind, .size = size, .stored = bytes.size}, bytes.data, bytes.size};
     return store->backend->ops->put(txn, &record, 1);
 }
 

@@ -89,7 +89,7 @@ static void spoil(const cm_id *id, enum damage how)
     cm_buffer record = CM_BUFFER_INIT;
     cm_object_info info;
     uint64_t sequence;
-    ck_ok(get_record(store->backend, id, &record, &info));
+    ck_ok(store->backend->ops->get_stored(store->backend, id, &record, &info));
     ck_ok(cm_rocksdb_find(backend, id, 1, &info, &sequence));
     size_t places[] = {[FLIP_FIRST] = 0, [FLIP_MIDDLE] = record.size / 2, [FLIP_LAST] = record.size - 1};
     if (how <= FLIP_LAST)

@@ -112,6 +112,7 @@ typedef struct cm_object_info {
     uint8_t kind;    /* enum cm_kind; 0: no such object */
     uint64_t size;   /* content */
     uint64_t stored; /* record on disk */
+    uint8_t depth;   /* other objects that reading it takes, because it is stored as a difference from one of them */
 } cm_object_info;
 
 CM_API const char *cm_kind_name(unsigned kind); /* "pod", "chunk", ... */
