@@ -174,7 +174,8 @@ struct cm_save {
     int error;
     char *error_message;
     atomic_uint_fast64_t bytes_written, pods_new;
-    cm_luck luck; /* of pods */
+    cm_luck luck;       /* of pods and nodes */
+    cm_luck chunk_luck; /* of chunks: of small buffers, and what large ones begin with */
     char *message, *code;
     cm_checkpoint *checkpoint;
 };

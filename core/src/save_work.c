@@ -14,7 +14,7 @@ enum {
     POP_ITEMS = 32,
     POP_BYTES = 256 << 10,
     MISSES_MOST = 8, /* see cm_luck */
-    RETRY_EVERY = 16,
+    RETRY_EVERY = 32,
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
 };
 
@@ -65,20 +65,27 @@ static cm_id move_in(cm_store *store, const cm_place *place, const cm_id *id)
     return before;
 }
 
-static bool feels_lucky(cm_luck *luck)
+/* A large buffer has luck of its own, which it must show at once where the others have none. */
+static bool feels_lucky(const cm_save *save, cm_luck *luck)
 {
-    unsigned misses = atomic_load_explicit(&luck->misses, memory_order_relaxed);
-    if (misses < MISSES_MOST)
+    const cm_luck *shared = luck == &save->luck ? luck : &save->chunk_luck;
+    if (atomic_load_explicit(&shared->misses, memory_order_relaxed) < MISSES_MOST &&
+        atomic_load_explicit(&luck->misses, memory_order_relaxed) < MISSES_MOST)
         return true;
     return atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed) % RETRY_EVERY == 0;
 }
 
-static void learn(cm_luck *luck, const cm_content *content)
+static void learn(cm_save *save, cm_luck *luck, const cm_content *content)
 {
-    if (content->different)
+    cm_luck *shared = luck == &save->luck ? luck : &save->chunk_luck;
+    if (content->different) {
         atomic_store_explicit(&luck->misses, 0, memory_order_relaxed);
-    else if (content->fresh && cm_content_has_base(content))
+        atomic_store_explicit(&shared->misses, 0, memory_order_relaxed);
+    } else if (content->fresh && cm_content_has_base(content)) {
         atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed);
+        if (shared != luck)
+            atomic_fetch_add_explicit(&shared->misses, 1, memory_order_relaxed);
+    }
 }
 
 /* ---- putting ----------------------------------------------------------------------------------------------------- */
@@ -92,7 +99,7 @@ static int flush(batch *b)
     for (size_t i = 0; i < b->count && !result; i++) {
         const cm_content *content = &b->contents[i];
         atomic_fetch_add_explicit(b->stored[i], content->stored, memory_order_relaxed);
-        learn(b->luck[i], content);
+        learn(save, b->luck[i], content);
         if (!content->fresh)
             continue;
         atomic_fetch_add_explicit(&save->bytes_written, content->stored, memory_order_relaxed);
@@ -151,7 +158,7 @@ static int put(batch *b, enum cm_kind kind, const cm_place *place, cm_luck *luck
     cm_fingerprint_add(fingerprints, *key, id);
     cm_id before = move_in(b->save->store, place, id);
     b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
-    if (size >= CM_DELTA_MIN && feels_lucky(luck))
+    if (size >= CM_DELTA_MIN && feels_lucky(b->save, luck))
         b->contents[b->count].base = before;
     b->luck[b->count] = luck;
     b->offsets[b->count] = b->data.size - size;
@@ -182,14 +189,15 @@ static int work_piece(batch *b, const cm_item *item)
     cm_fingerprint last = {0, 0}; /* no content has this one */
     int result = 0;
     uint64_t chunks = cm_chunk_count(source->size);
+    cm_luck *luck = chunks < CM_PIECE_CHUNKS ? &b->save->chunk_luck : &source->luck;
     for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
         uint64_t start = i * CM_CHUNK, left = source->size - start;
         size_t size = left < CM_CHUNK ? (size_t)left : CM_CHUNK;
         if (cm_fingerprint_equal(last, cm_fingerprint_of(fingerprints, source->data + start, size)))
             source->chunks[i] = source->chunks[i - 1]; /* a run of equal chunks, of zeros for instance: counted once */
         else
-            result = put(b, CM_KIND_CHUNK, &(cm_place){source->page, source->number, 0, i}, &source->luck,
-                         source->data + start, size, &source->chunks[i], &last, &source->stored);
+            result = put(b, CM_KIND_CHUNK, &(cm_place){source->page, source->number, 0, i}, luck, source->data + start,
+                         size, &source->chunks[i], &last, &source->stored);
     }
     atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
     return result;
