@@ -59,6 +59,8 @@ _CELL_FILE = re.compile(
     r"<(?:ipython-input)-\d+-(?P<old>[0-9a-f]+)>|.*[\\/]ipykernel_\d+[\\/](?P<new>\d+\.py)"
 )
 
+_CODE_FILE = 10  # co_filename among the arguments of types.CodeType, CPython 3.10 to 3.13
+
 
 class Reducers:
     """The reducers of one save: functions that share their globals do so again when loaded."""
@@ -286,10 +288,9 @@ def _value_of(obj: object, depth: int) -> object:
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     constructor, args = _cp._code_reduce(code)
     cell = _CELL_FILE.fullmatch(code.co_filename)
-    if cell:
-        name = f"<cell {cell['old'] or cell['new']}>"
-        args = tuple(name if arg is code.co_filename else arg for arg in args)
-    return constructor, args
+    name = f"<cell {cell['old'] or cell['new']}>" if cell else code.co_filename
+    # cloudpickle 3.1.3 and later leave it out; tracebacks are to show where the code came from
+    return constructor, (*args[:_CODE_FILE], name, *args[_CODE_FILE + 1 :])
 
 
 def _reduce_cached_property(descriptor: functools.cached_property[Any]) -> tuple[Any, ...]:
