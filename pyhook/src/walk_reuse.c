@@ -320,7 +320,8 @@ int cm_walk_known(cm_walk *walk, PyObject *object)
         shade->failed = walk->shadow->generation;
         return same;
     }
-    if (use_again(walk, shade) < 0)
+    /* It may be a reducer's, and die before the others that are noted are held on to. */
+    if (cm_walk_hold(walk, object) < 0 || use_again(walk, shade) < 0)
         return -1;
     emit_again(walk, shade);
     return 1;

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -206,9 +207,14 @@ class Graph:
                 lambda: target.pop(),
                 lambda: target.append(target.pop(0)),
                 lambda: target.sort(key=lambda _: r.random()),
-                lambda: target.sort(key=lambda value: self.touch(value) or 0),
+                lambda: self.sort(target),
             ]
         r.choice(ways)()
+
+    def sort(self, target: list[Any]) -> None:
+        """Sort, and change what is sorted meanwhile; a list that holds itself does not allow it."""
+        with contextlib.suppress(ValueError):
+            target.sort(key=lambda value: self.touch(value) or 0)
 
     def touch(self, value: Any) -> None:
         """Change what a sort looks at."""

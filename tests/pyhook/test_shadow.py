@@ -8,6 +8,7 @@ not: the same pods must come out.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,39 @@ def test_address_reused(pair: Pair) -> None:
             addresses.add(id(box[0]))
             pair.save(namespace)
         assert len(addresses) < 19  # else this tested nothing
+
+
+STATE = [f"element {i}" for i in range(300)]
+made: list[tuple[str, ...]] = []  # by reducers, and not theirs alone
+
+
+class Fleeting:
+    """Its state is made by its reducer, has a pod of its own, and is gone after it."""
+
+    def __reduce__(self) -> Any:
+        return Fleeting, (), tuple(STATE)
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+class Making:
+    """Its reducer makes what may come to the address of something that is gone."""
+
+    def __reduce__(self) -> Any:
+        made.append(tuple(STATE))
+        return Making, ()
+
+
+def test_what_a_reducer_made_is_gone(session: chipmink.Session) -> None:
+    made.clear()
+    value = [Fleeting(), Fleeting(), Making(), Making(), Making()]
+    reused = 0
+    for _ in range(4):
+        session.save({"value": value})
+        reused += session.store._shadows[session.name].statistics()["reused"]
+    assert reused
+    assert len({sys.getrefcount(state) for state in made}) == 1
+    assert made == [tuple(STATE)] * len(made)
 
 
 def test_moved_between_variables(pair: Pair) -> None:
