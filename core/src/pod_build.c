@@ -106,6 +106,8 @@ void cm_pod_destroy(cm_pod *pod)
         cm_source *next = pod->sources->next;
         if (pod->sources->chunks != &pod->sources->single)
             free(pod->sources->chunks);
+        free(pod->sources->read);
+        free(pod->sources->copy);
         free(pod->sources);
         pod->sources = next;
     }
@@ -189,9 +191,14 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
     event->size = size;
     uint64_t chunks = cm_chunk_count(size);
     cm_source *source = calloc(1, sizeof *source);
-    if (source)
+    bool lent = kind == CM_BUFFER_WRITABLE || kind == CM_BUFFER_READONLY;
+    if (source) {
         source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
-    if (!source || !source->chunks) {
+        source->read = lent ? calloc(chunks, 1) : NULL;
+    }
+    if (!source || !source->chunks || (lent && !source->read)) {
+        if (source && source->chunks != &source->single)
+            free(source->chunks);
         free(source);
         pod->body.error = -ENOMEM;
         return;
@@ -203,6 +210,10 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
     atomic_init(&source->pieces_left, chunks / CM_PIECE_CHUNKS + (chunks % CM_PIECE_CHUNKS != 0));
     *pod->sources_end = source;
     pod->sources_end = &source->next;
+    if (lent) {
+        source->next_lent = pod->save->lent;
+        pod->save->lent = source;
+    }
     pod->tree_size += cm_buffer_stream_size(size);
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS) {
         uint64_t left = size - first * CM_CHUNK, most = (uint64_t)CM_PIECE_CHUNKS * CM_CHUNK;

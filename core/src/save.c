@@ -23,6 +23,11 @@ static void init_sync(cm_save *save)
     pthread_cond_init(&save->progress, NULL);
     pthread_cond_init(&save->finished, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    pthread_rwlockattr_t writers_first; /* who waits to detach is in somebody's way */
+    pthread_rwlockattr_init(&writers_first);
+    pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&save->memory, &writers_first);
+    pthread_rwlockattr_destroy(&writers_first);
 }
 
 int cm_save_open_head(cm_save *save)
@@ -216,6 +221,7 @@ void cm_save_free(cm_save *save)
     free(save->code);
     free(save->error_message);
     pthread_mutex_destroy(&save->lock);
+    pthread_rwlock_destroy(&save->memory);
     pthread_cond_destroy(&save->work);
     pthread_cond_destroy(&save->progress);
     pthread_cond_destroy(&save->finished);

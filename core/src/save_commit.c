@@ -267,6 +267,7 @@ void *cm_save_committer(void *arg)
     pthread_mutex_lock(&save->lock);
     save->state = CM_SAVE_DONE;
     pthread_cond_broadcast(&save->finished);
+    pthread_cond_broadcast(&save->progress);
     pthread_mutex_unlock(&save->lock);
     return NULL;
 }

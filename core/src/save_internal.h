@@ -44,9 +44,14 @@ typedef struct cm_luck {
     atomic_uint misses;
 } cm_luck;
 
-/* Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. */
+/*
+ * Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. If the memory is
+ * the caller's only for now (`lent`), `data` and `read` are guarded by the save's `memory` lock.
+ */
 typedef struct cm_source {
     const uint8_t *data;
+    uint8_t *copy; /* of the chunks that were not read when it was detached, and then `data` */
+    uint8_t *read; /* of each chunk: whether its memory is not needed any more; NULL if it is not lent */
     uint64_t size;
     uint64_t page;   /* of its pod */
     uint32_t number; /* among the pod's, from 1 */
@@ -55,7 +60,7 @@ typedef struct cm_source {
     cm_id single;
     atomic_size_t pieces_left;
     atomic_uint_fast64_t stored; /* bytes on disk of what it consists of */
-    struct cm_source *next;
+    struct cm_source *next, *next_lent;
 } cm_source;
 
 struct cm_pod {
@@ -174,6 +179,8 @@ struct cm_save {
     int error;
     char *error_message;
     atomic_uint_fast64_t bytes_written, pods_new;
+    cm_source *lent; /* of all pods */
+    pthread_rwlock_t memory;
     cm_luck luck;       /* of pods and nodes */
     cm_luck chunk_luck; /* of chunks: of small buffers, and what large ones begin with */
     char *message, *code;

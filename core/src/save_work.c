@@ -130,40 +130,59 @@ static bool recognise(const cm_save *save, cm_fingerprint key, cm_id *id, uint64
            (cm_known_find(save->store->known, id, stored) || cm_known_find(save->pending, id, stored));
 }
 
-/*
- * Content whose id the caller wants, and its fingerprint; `stored` is added to, now or later. It is copied before it is hashed
- * with SHA-256: its owner may write to its memory meanwhile, and what is hashed and what is stored must be the same bytes.
- */
-static int put(batch *b, enum cm_kind kind, const cm_place *place, cm_luck *luck, const void *content, size_t size,
-               cm_id *id, cm_fingerprint *key, atomic_uint_fast64_t *stored)
+/* Content on its way to a batch. */
+typedef struct offer {
+    enum cm_kind kind;
+    cm_place place;
+    cm_luck *luck;
+    const void *data;
+    size_t size;
+    cm_fingerprint key;           /* of the data */
+    cm_id *id;                    /* the caller's */
+    atomic_uint_fast64_t *stored; /* added to, now or later */
+} offer;
+
+/* If the content is known: its id, and true. */
+static bool put_known(cm_save *save, const offer *o)
 {
-    cm_fingerprints *fingerprints = b->save->store->fingerprints;
     uint64_t known;
-    uint8_t *copy;
-    *key = cm_fingerprint_of(fingerprints, content, size);
-    if (recognise(b->save, *key, id, &known)) {
-        move_in(b->save->store, place, id);
-        atomic_fetch_add_explicit(stored, known, memory_order_relaxed);
-        return 0;
-    }
-    int result = reserve(b, size, &copy);
+    if (!recognise(save, o->key, o->id, &known))
+        return false;
+    move_in(save->store, &o->place, o->id);
+    atomic_fetch_add_explicit(o->stored, known, memory_order_relaxed);
+    return true;
+}
+
+/* Content that has been copied into the room reserved for it last. */
+static int put_copy(batch *b, const offer *o, const uint8_t *copy)
+{
+    cm_save *save = b->save;
+    int result = cm_id_of(copy, o->size, o->id);
     if (result)
         return result;
-    if (size)
-        memcpy(copy, content, size);
-    result = cm_id_of(copy, size, id);
-    if (result)
-        return result;
-    *key = cm_fingerprint_of(fingerprints, copy, size);
-    cm_fingerprint_add(fingerprints, *key, id);
-    cm_id before = move_in(b->save->store, place, id);
-    b->contents[b->count] = (cm_content){.id = *id, .kind = (uint8_t)kind, .size = size};
-    if (size >= CM_DELTA_MIN && feels_lucky(b->save, luck))
+    cm_fingerprint_add(save->store->fingerprints, o->key, o->id);
+    cm_id before = move_in(save->store, &o->place, o->id);
+    b->contents[b->count] = (cm_content){.id = *o->id, .kind = (uint8_t)o->kind, .size = o->size};
+    if (o->size >= CM_DELTA_MIN && feels_lucky(save, o->luck))
         b->contents[b->count].base = before;
-    b->luck[b->count] = luck;
-    b->offsets[b->count] = b->data.size - size;
-    b->stored[b->count++] = stored;
+    b->luck[b->count] = o->luck;
+    b->offsets[b->count] = b->data.size - o->size;
+    b->stored[b->count++] = o->stored;
     return 0;
+}
+
+static int put(batch *b, offer o)
+{
+    uint8_t *copy;
+    o.key = cm_fingerprint_of(b->save->store->fingerprints, o.data, o.size);
+    if (put_known(b->save, &o))
+        return 0;
+    int result = reserve(b, o.size, &copy);
+    if (result)
+        return result;
+    if (o.size)
+        memcpy(copy, o.data, o.size);
+    return put_copy(b, &o, copy);
 }
 
 int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content, cm_id *id)
@@ -182,24 +201,90 @@ int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, 
 
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
+static offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
+{
+    uint64_t start = i * CM_CHUNK, left = source->size - start;
+    bool large = cm_chunk_count(source->size) >= CM_PIECE_CHUNKS;
+    return (offer){.kind = CM_KIND_CHUNK,
+                   .place = {source->page, source->number, 0, i},
+                   .luck = large ? &source->luck : &save->chunk_luck,
+                   .data = source->data + start,
+                   .size = left < CM_CHUNK ? (size_t)left : CM_CHUNK,
+                   .id = &source->chunks[i],
+                   .stored = &source->stored};
+}
+
+/* The memory of a source that is lent may be read while this is held. */
+static void lock_memory(cm_save *save, const cm_source *source)
+{
+    if (source->read)
+        pthread_rwlock_rdlock(&save->memory);
+}
+
+static void unlock_memory(cm_save *save, cm_source *source, uint64_t chunk, bool read)
+{
+    if (source->read) {
+        source->read[chunk] |= read;
+        pthread_rwlock_unlock(&save->memory);
+    }
+}
+
+/*
+ * One chunk. It is copied before it is hashed with SHA-256: its owner may write to its memory later, and what is hashed and what
+ * is stored must be the same bytes. *last: the fingerprint of the chunk before it in the piece, and then its own.
+ */
+static int work_chunk(batch *b, cm_source *source, uint64_t i, cm_fingerprint *last)
+{
+    cm_save *save = b->save;
+    const cm_fingerprints *fingerprints = save->store->fingerprints;
+    uint8_t *copy;
+    lock_memory(save, source);
+    if (source->read && source->read[i]) { /* cm_save_detach has known it */
+        unlock_memory(save, source, i, true);
+        *last = (cm_fingerprint){0, 0};
+        return 0;
+    }
+    offer o = offer_chunk(save, source, i);
+    o.key = cm_fingerprint_of(fingerprints, o.data, o.size);
+    bool run = cm_fingerprint_equal(*last, o.key), known = run || put_known(save, &o);
+    unlock_memory(save, source, i, known);
+    if (run)
+        source->chunks[i] = source->chunks[i - 1]; /* of equal chunks, of zeros for instance: counted once */
+    *last = o.key;
+    if (known)
+        return 0;
+    int result = reserve(b, o.size, &copy); /* may take long */
+    if (result)
+        return result;
+    lock_memory(save, source);
+    if (o.size)
+        memcpy(copy, source->data + i * CM_CHUNK, o.size);
+    unlock_memory(save, source, i, true);
+    o.key = *last = cm_fingerprint_of(fingerprints, copy, o.size);
+    return put_copy(b, &o, copy);
+}
+
+/* Nobody will read its memory any more. */
+static void end_source(cm_save *save, cm_source *source)
+{
+    if (!source->read)
+        return;
+    pthread_rwlock_wrlock(&save->memory);
+    free(source->copy);
+    source->copy = NULL;
+    pthread_rwlock_unlock(&save->memory);
+}
+
 static int work_piece(batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
-    const cm_fingerprints *fingerprints = b->save->store->fingerprints;
     cm_fingerprint last = {0, 0}; /* no content has this one */
     int result = 0;
     uint64_t chunks = cm_chunk_count(source->size);
-    cm_luck *luck = chunks < CM_PIECE_CHUNKS ? &b->save->chunk_luck : &source->luck;
-    for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
-        uint64_t start = i * CM_CHUNK, left = source->size - start;
-        size_t size = left < CM_CHUNK ? (size_t)left : CM_CHUNK;
-        if (cm_fingerprint_equal(last, cm_fingerprint_of(fingerprints, source->data + start, size)))
-            source->chunks[i] = source->chunks[i - 1]; /* a run of equal chunks, of zeros for instance: counted once */
-        else
-            result = put(b, CM_KIND_CHUNK, &(cm_place){source->page, source->number, 0, i}, luck, source->data + start,
-                         size, &source->chunks[i], &last, &source->stored);
-    }
-    atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release);
+    for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++)
+        result = work_chunk(b, source, i, &last);
+    if (atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release) == 1)
+        end_source(b->save, source);
     return result;
 }
 
@@ -212,10 +297,13 @@ static int finish_source(batch *b, cm_source *source)
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
             uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT;
             cm_id id;
-            cm_fingerprint key;
-            cm_place place = {source->page, source->number, level, nodes};
-            int result = put(b, CM_KIND_TREE, &place, &b->save->luck, source->chunks + start, (size_t)n * sizeof id,
-                             &id, &key, &source->stored);
+            int result = put(b, (offer){.kind = CM_KIND_TREE,
+                                        .place = {source->page, source->number, level, nodes},
+                                        .luck = &b->save->luck,
+                                        .data = source->chunks + start,
+                                        .size = (size_t)n * sizeof id,
+                                        .id = &id,
+                                        .stored = &source->stored});
             if (result)
                 return result;
             source->chunks[nodes++] = id;
@@ -283,11 +371,15 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
                               .get_count = pod->get_count,
                               .body = pod->body.start,
                               .body_size = pod->body_size};
-    cm_fingerprint key;
     result = cm_pod_encode(&view, content);
     if (!result)
-        result = put(b, CM_KIND_POD, &(cm_place){.page = pod->page}, &b->save->luck, content->data, content->size,
-                     &pod->id, &key, &pod->stored);
+        result = put(b, (offer){.kind = CM_KIND_POD,
+                                .place = {.page = pod->page},
+                                .luck = &b->save->luck,
+                                .data = content->data,
+                                .size = content->size,
+                                .id = &pod->id,
+                                .stored = &pod->stored});
     if (result)
         return result;
     free(pod->body.start);
@@ -449,4 +541,66 @@ int cm_save_drain(cm_save *save)
         result = -ECANCELED;
     pthread_mutex_unlock(&save->lock);
     return result;
+}
+
+/* ---- letting go of memory ------------------------------------------------------------------------------------------- */
+
+enum { DETACH_CHUNKS = 32 }; /* while the workers are kept from reading */
+
+/* Some chunks, from *chunk on; 1: the source is detached; 0: go on; -1: there is no more room for copies. With the lock held. */
+static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64_t *room)
+{
+    uint64_t count = cm_chunk_count(source->size), end = *chunk + DETACH_CHUNKS;
+    for (; *chunk < count && *chunk < end; ++*chunk) {
+        if (source->read[*chunk])
+            continue;
+        offer o = offer_chunk(save, source, *chunk);
+        o.key = cm_fingerprint_of(save->store->fingerprints, o.data, o.size);
+        if (put_known(save, &o)) {
+            source->read[*chunk] = true;
+            continue;
+        }
+        if (o.size > *room || (!source->copy && !(source->copy = malloc(source->size))))
+            return -1;
+        memcpy(source->copy + *chunk * CM_CHUNK, o.data, o.size);
+        *room -= o.size;
+    }
+    if (*chunk < count)
+        return 0;
+    if (source->copy)
+        source->data = source->copy;
+    return 1;
+}
+
+/* True if all that is left of the source's memory is in copies. */
+static bool detach_source(cm_save *save, cm_source *source, uint64_t *room)
+{
+    int result = 0;
+    for (uint64_t chunk = 0; result == 0;) {
+        pthread_rwlock_wrlock(&save->memory);
+        bool over = atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0;
+        result = over || source->data == source->copy ? 1 : detach_some(save, source, &chunk, room);
+        pthread_rwlock_unlock(&save->memory);
+    }
+    return result > 0;
+}
+
+/* Waits until the workers have read the source's memory, or will not. */
+static void await_source(cm_save *save, const cm_source *source)
+{
+    pthread_mutex_lock(&save->lock);
+    save->waiting++;
+    while (atomic_load_explicit(&source->pieces_left, memory_order_acquire) && save->state != CM_SAVE_DONE)
+        pthread_cond_wait(&save->progress, &save->lock);
+    save->waiting--;
+    pthread_mutex_unlock(&save->lock);
+}
+
+void cm_save_detach(cm_save *save, uint64_t limit, uint64_t *copied)
+{
+    uint64_t room = limit;
+    for (cm_source *source = save->lent; source && cm_save_wait(save, 0) == -EAGAIN; source = source->next_lent)
+        if (!detach_source(save, source, &room))
+            await_source(save, source);
+    *copied = limit - room;
 }

@@ -26,6 +26,7 @@ from ._errors import (
     StoreNotFound,
 )
 from ._files import load
+from ._pending import PendingSave
 from ._store import Session, Store, Verification, open
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidName",
     "LoadError",
     "NotFound",
+    "PendingSave",
     "ReadOnly",
     "Session",
     "Stats",

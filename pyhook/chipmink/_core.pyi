@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 __version__: str
 
@@ -17,7 +17,14 @@ def save(
     describe: Callable[[object], tuple[str, str]],
     bases: dict[str, dict[str, bytes]],
     shadow: Shadow,
-) -> tuple[Checkpoint, list[tuple[str, str]], str | None]: ...
+) -> Saving: ...
+
+SaveResult: TypeAlias = tuple[Checkpoint, list[tuple[str, str]], str | None]
+
+@final
+class Saving:
+    def wait(self, timeout_ms: float, cancel: bool, /) -> SaveResult | None: ...
+    def detach(self, limit: int, /) -> int: ...
 
 @final
 class Shadow:

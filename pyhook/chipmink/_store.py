@@ -11,14 +11,17 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import _core, _namespace, _summary
 from ._checkpoint import Checkpoint, Diff
 from ._command import embedded_by_default, find_command
 from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
+from ._pending import PendingSave
+
+_T = TypeVar("_T")
 
 
 class Verification(NamedTuple):
@@ -74,6 +77,7 @@ class Store:
         self._opening = threading.RLock()
         self._saving = threading.Lock()
         self._saver: int | None = None
+        self._pending: PendingSave | None = None  # the last one begun
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
         # What the namespace of each session last had in common with the store: name to content.
         self._bases: dict[str, dict[str, bytes]] = {}
@@ -126,6 +130,9 @@ class Store:
         with self._saving:
             self._saver = me
             try:
+                if self._pending is not None:
+                    self._pending._end()
+                    self._pending = None
                 yield
             finally:
                 self._saver = None
@@ -139,6 +146,9 @@ class Store:
 
     def close(self) -> None:
         """Close it; an embedded store can then be opened elsewhere. Its checkpoints stay usable."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending._end()
         with self._opening:
             self._closed = True
             handle, self._handle = self._handle, None
@@ -365,27 +375,83 @@ class Session:
         self._tell(checkpoint)
         return checkpoint
 
-    def _save(
+    def begin_save(
+        self,
+        namespace: Mapping[str, Any],
+        message: str | None = None,
+        code: str | None = None,
+        names: Iterable[str] | None = None,
+    ) -> PendingSave:
+        """Save as `save` does, but return when everything is taken in; it is written meanwhile.
+
+        One save at a time: whatever is done next to the store in this process, but reading, waits
+        for it first. The process waits for it before it exits.
+
+        Returns
+        -------
+        PendingSave
+            Call its `protect` before anything that was saved may change.
+        """
+        items = _namespace.select(namespace, names)
+        message, code = _text("message", message), _text("code", code)
+        store = self.store
+        store._check()
+
+        def repeat() -> Checkpoint:
+            with store._alone():
+                checkpoint = self._save(items, message, code)
+            self._tell(checkpoint)
+            return checkpoint
+
+        def finish(result: _core.SaveResult) -> Checkpoint:
+            checkpoint = self._made(result)
+            self._tell(checkpoint)
+            return checkpoint
+
+        with store._alone():
+            saving = self._retry(lambda: self._begin(items, message, code))
+            store._pending = pending = PendingSave(saving, finish, repeat)
+        return pending
+
+    def _begin(
         self, items: list[tuple[str, Any]], message: str | None, code: str | None
-    ) -> Checkpoint:
-        """Save; again, if the server ended meanwhile: what is there is not written twice."""
-        shadow = self.store._shadows.setdefault(self.name, _core.Shadow())
+    ) -> _core.Saving:
+        return _core.save(
+            self.store._writer(),
+            self.name,
+            items,
+            message,
+            code,
+            _summary.describe,
+            self.store._bases,
+            self.store._shadows.setdefault(self.name, _core.Shadow()),
+        )
+
+    @staticmethod
+    def _retry(step: Callable[[], _T]) -> _T:
+        """Do it; again, if the server ended meanwhile: what is there is not written twice."""
         for left in reversed(range(_SAVE_ATTEMPTS)):
             try:
-                core, arrivals, branch = _core.save(
-                    self.store._writer(),
-                    self.name,
-                    items,
-                    message,
-                    code,
-                    _summary.describe,
-                    self.store._bases,
-                    shadow,
-                )
-                break
+                return step()
             except StoreError as error:
                 if error.errno != errno.ECONNRESET or left == 0:
                     raise
+        raise AssertionError
+
+    def _save(
+        self, items: list[tuple[str, Any]], message: str | None, code: str | None
+    ) -> Checkpoint:
+        """Save, and wait for it."""
+
+        def save() -> _core.SaveResult:
+            result = self._begin(items, message, code).wait(-1, True)
+            assert result is not None  # it has no timeout
+            return result
+
+        return self._made(self._retry(save))
+
+    def _made(self, result: _core.SaveResult) -> Checkpoint:
+        core, arrivals, branch = result
         checkpoint = self.store._checkpoint(core)
         checkpoint.arrived = tuple(name for what, name in arrivals if what == "A")
         checkpoint.conflicts = MappingProxyType(

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * save.c - chipmink._core.save: one checkpoint, from a list of (name, value).
+ * save.c - chipmink._core.save: one checkpoint, from a list of (name, value); chipmink._core.Saving: while it is written.
  *
  * The walk runs under the GIL, variable by variable; hashing, compressing and writing go on beside it in the store's
- * workers, and the end of it is waited for without the GIL. Ctrl-C is looked for between variables and twenty times a
- * second while waiting, and cancels: the store stays as it was.
+ * workers, and on after it. Who waits for the end of that does it without the GIL, and looks for Ctrl-C twenty times a second.
  */
 #include "module.h"
 
@@ -64,25 +63,6 @@ static int save_variable(const cm_module *module, cm_save *save, cm_walk *walk, 
     return result;
 }
 
-/* Waits until the checkpoint is durable, or a signal handler raises. */
-static int wait_for_commit(const cm_module *module, cm_save *save)
-{
-    for (;;) {
-        int result;
-        Py_BEGIN_ALLOW_THREADS
-        result = cm_save_wait(save, WAIT_MS);
-        Py_END_ALLOW_THREADS
-        if (result == 0)
-            return 0;
-        if (result != -EAGAIN) {
-            cm_raise(module, result);
-            return result;
-        }
-        if (PyErr_CheckSignals())
-            return -EINTR;
-    }
-}
-
 static int save_items(const cm_module *module, cm_save *save, cm_walk *walk, PyObject *items)
 {
     /* The collector may run finalizers, which may do anything to the objects that are being looked at. */
@@ -105,11 +85,9 @@ static int commit(const cm_module *module, cm_save *save, const char *message, c
     Py_BEGIN_ALLOW_THREADS
     result = cm_save_commit(save, message, code);
     Py_END_ALLOW_THREADS
-    if (result < 0) {
+    if (result < 0)
         cm_raise(module, result);
-        return result;
-    }
-    return wait_for_commit(module, save);
+    return result;
 }
 
 /* ---- merging ----------------------------------------------------------------------------------------------------- */
@@ -191,36 +169,168 @@ static PyObject *tell(cm_module *module, cm_save *save)
     return told;
 }
 
-/* With an exception set: cancels. Whether it came too late for that. */
-static bool give_up(cm_save *save)
+/* ---- while it is written ------------------------------------------------------------------------------------------ */
+
+typedef struct saving_object {
+    PyObject_HEAD
+    cm_save *save; /* NULL: it has ended */
+    cm_walk *walk;
+    PyObject *bases, *shadow, *describe; /* owned: the walk borrows them */
+    char *session;
+    pid_t process;
+    bool busy; /* a thread is in a method */
+} saving_object;
+
+/* Ends the save and lets go of everything. Keeps the exception that is set, if any. */
+static void end_saving(saving_object *self)
 {
-    int late;
+    cm_save *save = self->save;
+    cm_walk *walk = self->walk;
+    self->save = NULL;
+    self->walk = NULL;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback); /* what is let go of may run finalizers */
+    /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
     Py_BEGIN_ALLOW_THREADS
-    late = cm_save_cancel(save);
+    cm_save_free(save);
     Py_END_ALLOW_THREADS
-    return late == 0;
+    cm_walk_free(walk);
+    Py_CLEAR(self->bases);
+    Py_CLEAR(self->shadow);
+    Py_CLEAR(self->describe);
+    PyErr_Restore(type, value, traceback);
 }
 
 /* The checkpoint has been made: what the next save needs to know of it. Keeps the exception that is set, if any. */
-static int keep(cm_save *save, cm_walk *walk, PyObject *bases, const char *session)
+static int keep(saving_object *self)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    cm_walk_keep_shadow(walk);
-    int result = keep_base(save, bases, session);
+    cm_walk_keep_shadow(self->walk);
+    int result = keep_base(self->save, self->bases, self->session);
     if (type)
         PyErr_Restore(type, value, traceback);
     return result;
 }
 
+/* Cancels, unless it is too late for that: then the checkpoint has been made. */
+static void give_up(saving_object *self)
+{
+    int late;
+    Py_BEGIN_ALLOW_THREADS
+    late = cm_save_cancel(self->save);
+    Py_END_ALLOW_THREADS
+    if (late == 0 && keep(self) < 0)
+        PyErr_Clear(); /* the next save just replaces what is there */
+    end_saving(self);
+}
+
+/* False with an exception if it has ended, or another thread is at it. */
+static bool enter(saving_object *self)
+{
+    if (self->save && !self->busy)
+        return self->busy = true;
+    PyErr_SetString(PyExc_RuntimeError, self->save ? "another thread waits for the save" : "the save has ended");
+    return false;
+}
+
+static PyObject *wait_saving(PyObject *object, PyObject *args)
+{
+    saving_object *self = (saving_object *)object;
+    cm_module *module = cm_module_of(object);
+    double timeout;
+    int cancel, result = -EAGAIN;
+    if (!PyArg_ParseTuple(args, "dp", &timeout, &cancel) || !enter(self))
+        return NULL;
+    do {
+        int left = timeout >= 0 && timeout < WAIT_MS ? (int)timeout : WAIT_MS;
+        Py_BEGIN_ALLOW_THREADS
+        result = cm_save_wait(self->save, left);
+        Py_END_ALLOW_THREADS
+        if (timeout >= 0)
+            timeout -= left < timeout ? left : timeout;
+        if (result == -EAGAIN && PyErr_CheckSignals())
+            result = -EINTR;
+    } while (result == -EAGAIN && timeout != 0);
+    self->busy = false;
+    if (result == -EAGAIN)
+        Py_RETURN_NONE;
+    PyObject *told = NULL;
+    if (result == -EINTR) {
+        if (cancel)
+            give_up(self);
+        return NULL;
+    }
+    if (result == 0 && keep(self) == 0)
+        told = tell(module, self->save);
+    else if (result)
+        cm_raise(module, result);
+    end_saving(self);
+    return told;
+}
+
+static PyObject *detach(PyObject *object, PyObject *args)
+{
+    saving_object *self = (saving_object *)object;
+    unsigned long long limit;
+    uint64_t copied;
+    if (!PyArg_ParseTuple(args, "K", &limit) || !enter(self))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    cm_save_detach(self->save, limit, &copied);
+    Py_END_ALLOW_THREADS
+    cm_walk_release_buffers(self->walk);
+    self->busy = false;
+    return PyLong_FromUnsignedLongLong(copied);
+}
+
+static void dealloc(PyObject *object)
+{
+    saving_object *self = (saving_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->save && self->process == getpid()) /* its threads are not here otherwise */
+        give_up(self);
+    PyMem_Free(self->session);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"wait", wait_saving, METH_VARARGS,
+     PyDoc_STR("wait(timeout_ms, cancel)\n--\n\n"
+               "(checkpoint, [(what, name)], branch) when it is durable, and the save has ended; None: not yet. A "
+               "negative timeout is none. An exception of a signal handler leaves it as it is, or cancels.")},
+    {"detach", detach, METH_VARARGS,
+     PyDoc_STR("detach(limit)\n--\n\n"
+               "Copies what has not been read of buffers, up to `limit` bytes, and waits for the rest to be read: "
+               "afterwards all objects may change. Returns the bytes copied.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A save that is being written. Made by save(); given up when it is let go of.")},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec cm_saving_spec = {
+    .name = "chipmink._core.Saving",
+    .basicsize = sizeof(saving_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+/* ---- saving --------------------------------------------------------------------------------------------------------- */
+
 const char cm_py_save_doc[] = PyDoc_STR(
     "save(store, session, items, message, code, describe, bases, shadow)\n--\n\n"
-    "Saves the list `items` of (name, value) as the next checkpoint; describe(value) gives (type, summary). With "
-    "bases[session], {name: content id}, merges with what others saved, and puts the base for the next save there, "
-    "also "
-    "if an exception came too late to cancel. `shadow` remembers what was saved, for the next save of the same "
-    "namespace. "
-    "Returns (checkpoint, [(what, name)], branch).");
+    "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
+    "but "
+    "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
+    "with what others saved, and puts the base for the next save there at the end. `shadow` remembers what was saved, "
+    "for "
+    "the next save of the same namespace. Returns a Saving.");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -233,34 +343,41 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
                                      &session, &PyList_Type, &items, &message, &code, &describe, &PyDict_Type, &bases,
                                      module->shadow, &shadow))
         return NULL;
-    cm_store *store = cm_store_unwrap(store_object);
-    if (!store)
+    saving_object *saving = (saving_object *)module->saving->tp_alloc(module->saving, 0);
+    if (!saving)
         return NULL;
-    cm_save *save = NULL;
+    saving->process = getpid();
+    saving->bases = Py_NewRef(bases);
+    saving->shadow = Py_NewRef(shadow);
+    saving->describe = Py_NewRef(describe);
+    saving->session = PyMem_Malloc(strlen(session) + 1);
+    cm_store *store = saving->session ? cm_store_unwrap(store_object) : NULL;
+    if (!store) {
+        if (!saving->session)
+            PyErr_NoMemory();
+        Py_DECREF(saving);
+        return NULL;
+    }
+    strcpy(saving->session, session);
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = cm_save_begin(store, session, &save);
+    result = cm_save_begin(store, session, &saving->save);
     cm_store_unref(store); /* the save keeps it open */
     Py_END_ALLOW_THREADS
-    if (result < 0)
-        return cm_raise(module, result);
-
-    cm_walk *walk = cm_walk_new(save, cm_shadow_unwrap(shadow), describe);
-    if (!walk && !PyErr_Occurred())
+    if (result < 0) {
+        cm_raise(module, result);
+        Py_DECREF(saving);
+        return NULL;
+    }
+    saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(shadow), describe);
+    if (!saving->walk && !PyErr_Occurred())
         PyErr_NoMemory();
-    bool done = walk && set_base(module, save, bases, session) == 0 && save_items(module, save, walk, items) == 0 &&
-                commit(module, save, message, code) == 0;
-    if ((done || give_up(save)) && keep(save, walk, bases, session) < 0)
-        done = false;
-    PyObject *made = done ? tell(module, save) : NULL;
-
-    /* The save first: until it ends its workers read memory of objects that the walk keeps alive. */
-    Py_BEGIN_ALLOW_THREADS
-    cm_save_free(save);
-    Py_END_ALLOW_THREADS
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback); /* what the walk lets go of may run finalizers */
-    cm_walk_free(walk);
-    PyErr_Restore(type, value, traceback);
-    return made;
+    if (!saving->walk || set_base(module, saving->save, bases, session) ||
+        save_items(module, saving->save, saving->walk, items) || commit(module, saving->save, message, code)) {
+        end_saving(saving);
+        Py_DECREF(saving);
+        return NULL;
+    }
+    cm_walk_release(saving->walk);
+    return (PyObject *)saving;
 }

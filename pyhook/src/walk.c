@@ -86,6 +86,33 @@ static void unwind(cm_walk *walk)
     walk->depth = walk->reducing = walk->repeating = 0;
 }
 
+void cm_walk_release_buffers(cm_walk *walk)
+{
+    size_t count = walk->buffer_count;
+    walk->buffer_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        PyBuffer_Release(walk->buffers[i]);
+        PyMem_Free(walk->buffers[i]);
+    }
+}
+
+void cm_walk_release(cm_walk *walk)
+{
+    size_t left = 0, count = walk->held_count;
+    for (size_t i = 0; i < count; i++) {
+        PyObject *object = walk->held[i];
+        bool read = (PyUnicode_CheckExact(object) && PyUnicode_GET_LENGTH(object) >= CM_PAYLOAD_MIN) ||
+                    (PyBytes_CheckExact(object) && PyBytes_GET_SIZE(object) >= CM_PAYLOAD_MIN);
+        if (read) {
+            walk->held[i] = walk->held[left];
+            walk->held[left++] = object;
+        }
+    }
+    walk->held_count = left; /* before finalizers run */
+    for (size_t i = left; i < count; i++)
+        Py_DECREF(walk->held[i]);
+}
+
 void cm_walk_free(cm_walk *walk)
 {
     if (!walk)
@@ -93,10 +120,7 @@ void cm_walk_free(cm_walk *walk)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     unwind(walk);
-    for (size_t i = 0; i < walk->buffer_count; i++) {
-        PyBuffer_Release(walk->buffers[i]);
-        PyMem_Free(walk->buffers[i]);
-    }
+    cm_walk_release_buffers(walk);
     PyMem_Free(walk->buffers);
     cm_shades_free(walk);
     cm_walk_globals_free(walk);

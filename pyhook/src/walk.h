@@ -38,6 +38,14 @@ void cm_walk_keep_shadow(cm_walk *walk);
 int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value);
 
 /*
+ * When all variables were walked: lets go of the objects that were kept alive, but for what the save reads: texts, bytes and the
+ * exports of buffers. May run finalizers.
+ */
+void cm_walk_release(cm_walk *walk);
+/* When cm_save_detach has returned: ends the exports of buffers. */
+void cm_walk_release_buffers(cm_walk *walk);
+
+/*
  * Lets go of the objects and buffers the walk kept alive: when cm_save_wait has returned 0, or after cm_save_free.
  * Keeps the exception that is set, if any. Accepts NULL.
  */

@@ -233,6 +233,57 @@ START_TEST(a_changed_slice_of_a_buffer_writes_its_chunks)
 }
 END_TEST
 
+/* Content of the one buffer of the variable "array": compared byte for byte. */
+static void check_array(cm_checkpoint *c, const uint8_t *bytes, size_t size)
+{
+    static const char *const name = "array";
+    cm_link *link;
+    ck_ok(cm_link_open(c, &name, 1, CM_LINK_BUFFERS, &link));
+    ck_assert_uint_eq(cm_link_buffer_count(link), 1);
+    uint8_t *read = malloc(size);
+    ck_ok(cm_link_buffer_read(link, 0, read));
+    ck_assert(memcmp(read, bytes, size) == 0);
+    free(read);
+    cm_link_close(link);
+}
+
+START_TEST(a_detached_buffer_may_change)
+{
+    enum { SIZE = 24 << 20 };
+    static const uint64_t limits[] = {UINT64_MAX, 1 << 20, 0};
+    uint8_t *bytes = malloc(SIZE), *want = malloc(SIZE);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        seeded_fill(30 + i, bytes, SIZE);
+        memset(bytes + (1 << 20), 0, 1 << 20); /* chunks that are equal */
+        memcpy(want, bytes, SIZE);
+        node *buffer = node_new(&nodes, NODE_BUFFER);
+        buffer->text = bytes;
+        buffer->size = SIZE;
+        cm_save *save = begin(store, "s");
+        save_node(save, "array", buffer, &whole);
+        ck_ok(cm_save_commit(save, NULL, NULL));
+        uint64_t copied;
+        cm_save_detach(save, limits[i], &copied);
+        ck_assert_uint_le(copied, limits[i]);
+        memset(bytes, 0xee, SIZE);
+        cm_save_detach(save, UINT64_MAX, &copied); /* there is nothing to do any more */
+        ck_assert_uint_eq(copied, 0);
+        int result;
+        while ((result = cm_save_wait(save, 1000)) == -EAGAIN)
+            ;
+        ck_ok(result);
+        cm_save_detach(save, UINT64_MAX, &copied);
+        ck_assert_uint_eq(copied, 0);
+        cm_checkpoint *c = cm_save_checkpoint(save);
+        cm_save_free(save);
+        check_array(c, want, SIZE);
+        cm_checkpoint_unref(c);
+    }
+    free(want);
+    free(bytes);
+}
+END_TEST
+
 /* ---- saves that come to nothing ------------------------------------------------------------------------------------- */
 
 START_TEST(cancelled_variables_are_as_if_never_built)
@@ -449,6 +500,7 @@ int main(void)
     tcase_add_test(tcase, unchanged_writes_almost_nothing);
     tcase_add_test(tcase, one_leaf_changes_the_pods_above_it);
     tcase_add_test(tcase, a_changed_slice_of_a_buffer_writes_its_chunks);
+    tcase_add_test(tcase, a_detached_buffer_may_change);
     tcase_add_test(tcase, cancelled_variables_are_as_if_never_built);
     tcase_add_test(tcase, freed_saves_leave_the_store_as_it_was);
     tcase_add_test(tcase, wrong_use_is_refused);

@@ -131,8 +131,9 @@ enum cm_buffer_kind {
 };
 
 /*
- * Pushes bytes that are kept out of the body, in chunks. The memory must stay valid and should stay unchanged until
- * cm_save_wait has returned 0 or the save was freed (a chunk that changes meanwhile is stored as it was read).
+ * Pushes bytes that are kept out of the body, in chunks. The memory must stay valid, and unchanged, until cm_save_wait has
+ * returned 0 or the save was freed; that of a CM_BUFFER_* kind no longer than until cm_save_detach has returned. (A chunk that
+ * changes before is stored as it was read.)
  */
 CM_API void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size);
 
@@ -212,6 +213,12 @@ CM_API CM_MUST_USE int cm_save_commit(cm_save *save, const char *message, const 
  * it was before.
  */
 CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
+/*
+ * [blocks while memory is copied] After cm_save_commit: lets go of the memory of all buffers of a CM_BUFFER_* kind, so that it may be
+ * changed or freed. What the workers have not read yet, and the store does not have, is copied; beyond `limit` bytes the
+ * workers are waited for instead. *copied: how much was. It cannot fail.
+ */
+CM_API void cm_save_detach(cm_save *save, uint64_t limit, uint64_t *copied);
 /* The new checkpoint after cm_save_wait returned 0; the caller unrefs it. */
 CM_API cm_checkpoint *cm_save_checkpoint(cm_save *save);
 /*

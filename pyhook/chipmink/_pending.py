@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saves that are written while the program goes on."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import _core
+from ._errors import StoreError
+
+if TYPE_CHECKING:
+    from ._checkpoint import Checkpoint
+
+COPY_MOST = 1 << 30  # bytes of buffers copied by `protect`; for more it waits
+
+
+class PendingSave:
+    """A save that is being written. Made by `Session.begin_save`.
+
+    What the variables consist of has been taken in, but for the memory of large buffers (arrays),
+    which is being read: before anything may change that, call `protect`. It is enough to do so
+    before the next piece of the program's code runs.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        saving: _core.Saving,
+        finish: Callable[[_core.SaveResult], Checkpoint],
+        repeat: Callable[[], Checkpoint],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._saving: _core.Saving | None = saving
+        self._finish = finish
+        self._repeat: Callable[[], Checkpoint] | None = repeat  # the variables have not changed yet
+        self._checkpoint: Checkpoint | None = None
+        self._error: BaseException | None = None
+        self._told = False
+        self._process = os.getpid()
+        atexit.register(self._end)
+
+    def _settle(self, timeout: float | None) -> bool:
+        """Wait up to `timeout` seconds for the end of it; whether it has ended."""
+        if os.getpid() != self._process:
+            raise StoreError(
+                f"the save was begun by the process {self._process}: wait for it there"
+            )
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:  # not for long: others may want to protect
+                if self._saving is None:
+                    return True
+                left = 0.01 if end is None else min(0.01, max(0.0, end - time.monotonic()))
+                try:
+                    result = self._saving.wait(left * 1000, False)
+                except StoreError as error:
+                    self._error, self._saving = error, None
+                    atexit.unregister(self._end)
+                    return True
+                if result is not None:
+                    self._checkpoint, self._saving = self._finish(result), None
+                    self._repeat = None
+                    atexit.unregister(self._end)
+                    return True
+            if end is not None and time.monotonic() >= end:
+                return False
+
+    def done(self) -> bool:
+        """Tell whether it has ended: `wait` does not wait any more."""
+        return self._settle(0)
+
+    def wait(self, timeout: float | None = None) -> Checkpoint:
+        """Wait until the checkpoint is on disk. Ctrl-C ends the waiting, not the save.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        TimeoutError
+            It is not on disk yet.
+        StoreError
+            The save has failed. What was saved before still stands.
+        """
+        if not self._settle(timeout):
+            raise TimeoutError("the checkpoint is not on disk yet")
+        with self._lock:
+            repeat, self._repeat = self._repeat, None
+            error, self._told = self._error, True
+        if error is None and self._checkpoint is not None:
+            return self._checkpoint
+        # The server ended meanwhile. If nothing has changed since, this can be mended.
+        if repeat and isinstance(error, StoreError) and error.errno == errno.ECONNRESET:
+            self._checkpoint, self._error = repeat(), None
+            return self._checkpoint
+        raise error if error is not None else StoreError("the save was given up")
+
+    def protect(self) -> int:
+        """Let everything change that was saved: to be called before code that may do so runs.
+
+        Copies what has not been read of large buffers, at the speed of memory, up to one gigabyte;
+        for more it waits until that is written.
+
+        Returns
+        -------
+        int
+            Bytes copied.
+        """
+        with self._lock:
+            self._repeat = None
+            if self._saving is None:
+                return 0
+            return self._saving.detach(COPY_MOST)
+
+    def _end(self) -> None:
+        """Wait for the end of it, before something else is done to the store."""
+        if os.getpid() != self._process:
+            return
+        self._settle(None)
+        if self._error is not None and not self._told:
+            self._told = True
+            warnings.warn(
+                f"a save has failed that was begun before: {self._error}; the next one has all "
+                "that it had, and what has changed since",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        """Tell how it stands."""
+        if not self.done():
+            return "<PendingSave, being written>"
+        if self._error is not None:
+            return f"<PendingSave, failed: {self._error}>"
+        return f"<PendingSave, on disk: {self._checkpoint!r}>"
+
+
+__all__ = ["PendingSave"]
