@@ -99,6 +99,8 @@ static void fill_entry(const cm_mounted *mounted, cm_node node, bool moves, cons
         .entry_timeout = moves ? FOR_MOMENT : FOR_EVER,
         .attr_timeout = attributes->moves ? FOR_MOMENT : FOR_EVER,
     };
+    if (cm_node_is_place(node, CM_PLACE_ERRORS)) /* whoever has just mended something is not told of it any more */
+        entry->entry_timeout = entry->attr_timeout = 0;
     cm_ops_fill_stat(mounted, attributes, &entry->attr);
 }
 

@@ -637,40 +637,33 @@ static int learn_name(cm_work *work, cm_work_file *file)
     return 0;
 }
 
-/* Is the file to be committed under a name, and which one is that? */
-static bool to_be_committed(cm_work *work, cm_work_file *file, char name[CM_FILE_NAME_MAX + 1])
+/* Is the file to be committed, under whatever name? */
+static bool to_be_committed(cm_work *work, const cm_work_file *file)
 {
     bool found = false;
 
     pthread_mutex_lock(&work->lock);
     cm_work_session *session = cm_work_session_locked(work, cm_node_session(file->node));
     for (size_t i = 0; session != NULL && file->names > 0 && i < session->count && !found; i++)
-        if (session->edits[i].what == file && session->edits[i].variable != NULL) {
-            strcpy(name, session->edits[i].file);
-            found = true;
-        }
+        found = session->edits[i].what == file && session->edits[i].variable != NULL;
     pthread_mutex_unlock(&work->lock);
     return found;
 }
 
 int cm_work_flush(cm_work_handle *handle)
 {
-    char name[CM_FILE_NAME_MAX + 1], *why = NULL;
     cm_work_file *file = handle->file;
 
     if (!handle->writing)
         return 0;
     int result = learn_name(handle->work, file);
-    if (result < 0 || !to_be_committed(handle->work, file, name))
+    if (result < 0 || !to_be_committed(handle->work, file))
         return result;
     pthread_mutex_lock(&file->lock);
     result = cm_work_check(handle->work, file);
-    if (result == -EINVAL)
-        why = strdup(file->why != NULL ? file->why : "not a complete pickle");
-    pthread_mutex_unlock(&file->lock);
     if (result == 0 || result == -EINVAL)
-        cm_work_note(handle->work, cm_node_session(file->node), name, why);
-    free(why);
+        cm_work_note_check(handle->work, file, true);
+    pthread_mutex_unlock(&file->lock);
     return result;
 }
 
@@ -689,10 +682,9 @@ static bool is_refused(cm_work *work, cm_work_file *file)
 
 int cm_work_fsync(cm_work_handle *handle)
 {
-    char name[CM_FILE_NAME_MAX + 1];
     int result = cm_work_flush(handle);
 
-    if (result < 0 || !to_be_committed(handle->work, handle->file, name))
+    if (result < 0 || !to_be_committed(handle->work, handle->file))
         return result;
     result = cm_work_commit(handle->work, cm_node_session(handle->file->node));
     return result == 0 && is_refused(handle->work, handle->file) ? -EFBIG : result;

@@ -96,9 +96,18 @@ static void give_back(commit *c)
     free(c->edits);
 }
 
+/* Nobody has it open for writing: what it is it stays, until somebody changes it. */
+static bool is_closed(cm_work *work, const cm_work_file *file)
+{
+    pthread_mutex_lock(&work->lock);
+    bool closed = file->writers == 0;
+    pthread_mutex_unlock(&work->lock);
+    return closed;
+}
+
 /*
  * Nobody writes to a file while it is committed. One that is being written and is not complete yet waits for its close; one that
- * was closed incomplete stays what it is until somebody changes it.
+ * was closed incomplete is left out, and .errors says so under whatever names it has come to since.
  */
 static void settle(commit *c)
 {
@@ -113,7 +122,10 @@ static void settle(commit *c)
             pthread_mutex_lock(&t->what->lock);
             t->locked = true;
         }
-        t->left = cm_work_check(c->work, t->what) < 0;
+        int result = cm_work_check(c->work, t->what);
+        t->left = result < 0;
+        if (result == -EINVAL && is_closed(c->work, t->what))
+            cm_work_note_check(c->work, t->what, false);
     }
 }
 
@@ -327,30 +339,38 @@ static void have_told(commit *c)
     }
     pthread_mutex_lock(&work->lock);
     cm_work_session *session = cm_work_session_locked(work, c->number);
-    if (session != NULL)
-        session->moved = true;
+    uint64_t move = session != NULL ? ++session->moves : 0;
     pthread_cond_signal(&work->wake);
-    while (session != NULL && session->moved && !pthread_equal(pthread_self(), work->committer) &&
+    while (session != NULL && session->told < move && !pthread_equal(pthread_self(), work->committer) &&
            pthread_cond_timedwait(&work->told, &work->lock, &until) == 0)
         ;
     pthread_mutex_unlock(&work->lock);
 }
 
-/* With the lock, which is given up meanwhile. */
+/* The first session whose head has moved since that was told; NULL: none. */
+static cm_work_session *find_moved_locked(const cm_work *work)
+{
+    for (size_t i = 0; i < work->session_count; i++)
+        if (work->sessions[i]->told < work->sessions[i]->moves)
+            return work->sessions[i];
+    return NULL;
+}
+
+/* With the lock, which is given up meanwhile: a head may move again while its move is told. */
 static void tell_moved(cm_work *work)
 {
-    for (size_t i = 0; i < work->session_count; i++) {
-        cm_work_session *session = work->sessions[i];
+    cm_work_session *session;
+
+    while ((session = find_moved_locked(work)) != NULL) {
         cm_node node = cm_node_place(CM_PLACE_SESSION, session->number, 0);
         cm_session_info info = {0};
-        if (!session->moved)
-            continue;
+        uint64_t moves = session->moves;
         pthread_mutex_unlock(&work->lock);
         if (cm_view_session(work->view, node, &info) == 0)
             work->committed(work->committed_arg, node, info.branch);
         cm_session_info_clear(&info);
         pthread_mutex_lock(&work->lock);
-        session->moved = false; /* one that moved meanwhile is found out by the names' timeouts */
+        session->told = moves;
         pthread_cond_broadcast(&work->told);
     }
 }

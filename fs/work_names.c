@@ -103,8 +103,11 @@ int cm_work_create(cm_work *work, cm_node directory, const char *name, unsigned 
 }
 /* ---- link, rename, unlink ------------------------------------------------------------------------------------------------- */
 
-/* The file that a name is to stand for: what is in memory, or a new one that is a variable by reference. With a reference. */
-static int file_of(cm_work *work, cm_node node, uint64_t session, const char *home, cm_work_file **result,
+/*
+ * The file that a name is to stand for: what is in memory, or a new one that is a variable by reference. With a reference. `moves`: it
+ * loses the name it has, so whoever has it open has it open under the new one.
+ */
+static int file_of(cm_work *work, cm_node node, uint64_t session, const char *home, bool moves, cm_work_file **result,
                    char **variable)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
@@ -115,7 +118,7 @@ static int file_of(cm_work *work, cm_node node, uint64_t session, const char *ho
     *result = cm_node_in_work(node) ? cm_work_file_get(work, node) : NULL;
     if (*result != NULL) {
         pthread_mutex_lock(&(*result)->lock);
-        bool same = (*result)->changed && cm_node_session((*result)->node) == session;
+        bool same = ((*result)->changed || moves) && cm_node_session((*result)->node) == session;
         pthread_mutex_unlock(&(*result)->lock);
         if (same)
             return 0;
@@ -173,7 +176,7 @@ int cm_work_link(cm_work *work, cm_node from, cm_node directory, const char *nam
     int result = cm_work_lookup(work, directory, name, &there);
     if (result != -ENOENT)
         return result == 0 ? -EEXIST : result;
-    result = file_of(work, from, number, name, &file, &hint);
+    result = file_of(work, from, number, name, false, &file, &hint);
     if (result == 0)
         result = understand(work, number, name, hint, &variable);
     if (result == 0 && variable != NULL)
@@ -262,7 +265,7 @@ int cm_work_rename(cm_work *work, cm_node from, const char *name, cm_node to, co
     if (result != 0 && result != -ENOENT)
         return result;
     bool replaces = result == 0;
-    result = file_of(work, node, new_number, new_name, &file, &hint);
+    result = file_of(work, node, new_number, new_name, true, &file, &hint);
     if (result == 0)
         result = understand(work, new_number, new_name, hint, &new_variable);
     if (result == 0 && new_variable != NULL)
@@ -284,6 +287,12 @@ int cm_work_rename(cm_work *work, cm_node from, const char *name, cm_node to, co
         if (result == 0)
             file->detached = false;
         pthread_mutex_unlock(&work->lock);
+    }
+    if (result == 0) {
+        pthread_mutex_lock(&file->lock);
+        file->changed = true; /* the head does not have it under this name */
+        pthread_mutex_unlock(&file->lock);
+        cm_work_note(work, number, name, NULL);
     }
     cm_work_file_unref(work, file);
     return result;

@@ -63,7 +63,7 @@ typedef struct cm_work_session {
     int64_t changed; /* for people: when work/ last changed */
     cm_work_error errors[CM_WORK_ERRORS_MOST];
     size_t error_count;
-    bool moved;                  /* its head has, and nobody has been told yet */
+    uint64_t moves, told;        /* how often its head has, and how many of these the kernel has been told */
     pthread_mutex_t commit_lock; /* one commit at a time */
 } cm_work_session;
 
@@ -100,6 +100,11 @@ cm_work_file *cm_work_find_file_locked(cm_work *work, cm_node node);
 cm_work_file *cm_work_add_file_locked(cm_work *work, uint64_t session, cm_node node, const char *home);
 void cm_work_file_unref(cm_work *work, cm_work_file *file);
 cm_work_file *cm_work_file_get(cm_work *work, cm_node node); /* that is in memory; NULL: none */
+/*
+ * With the file's lock, after cm_work_check: .errors says why it cannot be committed under its names, or nothing any more. `again`: also
+ * where it has said so before.
+ */
+void cm_work_note_check(cm_work *work, const cm_work_file *file, bool again);
 /* One line of .errors, the only one of its file; text NULL: none any more. */
 void cm_work_note(cm_work *work, uint64_t session, const char *file, const char *text);
 

@@ -161,26 +161,54 @@ static void clear_error(cm_work_session *session, size_t i)
     memmove(&session->errors[i], &session->errors[i + 1], (session->error_count - i) * sizeof session->errors[i]);
 }
 
-void cm_work_note(cm_work *work, uint64_t number, const char *file, const char *text)
+static void note_locked(cm_work_session *session, const char *file, const char *text)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    pthread_mutex_lock(&work->lock);
-    cm_work_session *session = cm_work_session_locked(work, number);
-    for (size_t i = session != NULL ? session->error_count : 0; i-- > 0;)
+    for (size_t i = session->error_count; i-- > 0;)
         if (file == NULL || strcmp(session->errors[i].file, file) == 0)
             clear_error(session, i);
-    if (session != NULL && text != NULL) {
-        if (session->error_count == CM_WORK_ERRORS_MOST)
-            clear_error(session, 0);
-        cm_work_error error = {strdup(file), strdup(text), (int64_t)now.tv_sec * 1000000000 + now.tv_nsec};
-        if (error.file != NULL && error.text != NULL) {
-            session->errors[session->error_count++] = error;
-        } else {
-            free(error.file);
-            free(error.text);
-        }
+    if (text == NULL)
+        return;
+    if (session->error_count == CM_WORK_ERRORS_MOST)
+        clear_error(session, 0);
+    cm_work_error error = {strdup(file), strdup(text), (int64_t)now.tv_sec * 1000000000 + now.tv_nsec};
+    if (error.file != NULL && error.text != NULL) {
+        session->errors[session->error_count++] = error;
+    } else {
+        free(error.file);
+        free(error.text);
+    }
+}
+
+void cm_work_note(cm_work *work, uint64_t number, const char *file, const char *text)
+{
+    pthread_mutex_lock(&work->lock);
+    cm_work_session *session = cm_work_session_locked(work, number);
+    if (session != NULL)
+        note_locked(session, file, text);
+    pthread_mutex_unlock(&work->lock);
+}
+
+static bool is_noted_locked(const cm_work_session *session, const char *file)
+{
+    for (size_t i = 0; i < session->error_count; i++)
+        if (strcmp(session->errors[i].file, file) == 0)
+            return true;
+    return false;
+}
+
+void cm_work_note_check(cm_work *work, const cm_work_file *file, bool again)
+{
+    const char *why = file->valid ? NULL : file->why != NULL ? file->why : "not a complete pickle";
+
+    pthread_mutex_lock(&work->lock);
+    cm_work_session *session = cm_work_session_locked(work, cm_node_session(file->node));
+    for (size_t i = 0; session != NULL && i < session->count; i++) {
+        const cm_work_edit *edit = &session->edits[i];
+        if (edit->what == file && edit->variable != NULL && (again || !is_noted_locked(session, edit->file)))
+            note_locked(session, edit->file, why);
     }
     pthread_mutex_unlock(&work->lock);
 }
