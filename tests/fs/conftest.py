@@ -8,7 +8,7 @@ from pathlib import Path
 
 import chipmink
 import pytest
-from mounting import Mount, stop_server, why_no_mount
+from mounting import BIG, Mount, stop_server, why_no_mount
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,14 @@ def mounted(store: chipmink.Store, unmounted: Mount) -> Mount:
         pytest.skip(f"no mount here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return unmounted
+
+
+@pytest.fixture
+def two(store: chipmink.Store) -> tuple[chipmink.Session, chipmink.Session]:
+    """Sessions "a", with two checkpoints, and "b"."""
+    a, b = store.session("a"), store.session("b")
+    shared = [1, 2, 3]
+    a.save({"x": 1, "big": BIG, "one": {"of": shared}, "two": [shared]})
+    a.save({"x": 2, "big": BIG})
+    b.save({"y": 5})
+    return a, b

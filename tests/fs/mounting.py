@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import chipmink
+
+BIG = random.Random(1).randbytes(5_000_000)
 
 
 def find_command() -> Path | None:
@@ -121,3 +124,33 @@ class Mount:
 
     def session(self, name: str = "analysis") -> Path:
         return self.point / "sessions" / name
+
+
+# ---- what tests do there
+
+
+def names(directory: Path) -> set[str]:
+    return {entry.name for entry in directory.iterdir()}
+
+
+def run(*arguments: object, cwd: Path | None = None) -> str:
+    """Run a program that must neither fail nor complain."""
+    done = subprocess.run(
+        list(map(str, arguments)), capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+    )
+    assert done.returncode == 0, (arguments, done.stderr)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def commit(work: Path) -> None:
+    """Commit what is pending, now."""
+    directory = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def errors(work: Path) -> str:
+    return (work / ".errors").read_text() if (work / ".errors").exists() else ""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import chipmink
 import pytest
-from mounting import Mount, has_ended, wait_until
+from mounting import Mount, has_ended, names, run, wait_until
 
 BIG = random.Random(1).randbytes(3_000_000)
 LONG = "a" * 300
@@ -50,20 +50,6 @@ def history(store: chipmink.Store) -> list[chipmink.Checkpoint]:
     saved.append(session.save(namespace | {"broken": (i for i in ())}))
     session.tag("v1", 1)
     return saved
-
-
-def names(directory: Path) -> set[str]:
-    return {entry.name for entry in directory.iterdir()}
-
-
-def run(*arguments: object) -> str:
-    """Run a program that must neither fail nor complain."""
-    done = subprocess.run(
-        list(map(str, arguments)), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 def blocks(*paths: Path) -> int:
