@@ -16,7 +16,7 @@ static void memo_place(cm_memo_entry *table, size_t mask, const cm_memo_entry *e
     table[at] = *entry;
 }
 
-/* Leaves out what dead shades have left, and doubles the table if it is still more than a quarter full. */
+/* Leaves out what dead shades have left, and doubles the table if it is still more than half full. */
 static int memo_grow(cm_shadow *shadow)
 {
     size_t slots = shadow->memo ? shadow->memo_mask + 1 : 0, live = 0;
@@ -25,7 +25,7 @@ static int memo_grow(cm_shadow *shadow)
         live += entry->object && !cm_shade_at(shadow, entry->shade)->dead;
     }
     size_t wanted = slots > MEMO_SLOTS_LEAST ? slots : MEMO_SLOTS_LEAST;
-    while (wanted / 4 < live + 1)
+    while (wanted / 2 < live + 1)
         wanted *= 2;
     cm_memo_entry *table = calloc(wanted, sizeof *table);
     if (!table || cm_shades_spare(shadow) < 0) {
@@ -72,7 +72,7 @@ int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index)
         cm_shade *owner = cm_shade_at(shadow, entry->shade);
         owner->robbed = shadow->generation; /* if it is part of this walk it was asked for the object, and refused */
     } else {
-        if ((!shadow->memo || shadow->memo_count * 2 > shadow->memo_mask) && memo_grow(shadow) < 0)
+        if ((!shadow->memo || shadow->memo_count * 4 > shadow->memo_mask * 3) && memo_grow(shadow) < 0)
             return -1;
         size_t at = cm_memo_hash(object) & shadow->memo_mask;
         while (shadow->memo[at].object)

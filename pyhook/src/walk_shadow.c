@@ -197,7 +197,7 @@ void cm_shade_close(cm_walk *walk)
 {
     cm_shade *shade = walk->shade;
     shade->old = NULL;
-    if (shade->trace_count && shade->trace_count < shade->trace_capacity / 2) {
+    if (shade->trace_count && shade->trace_count < shade->trace_capacity) {
         uint64_t *trace = realloc(shade->trace, shade->trace_count * sizeof *trace);
         if (trace) {
             shade->trace = trace;
