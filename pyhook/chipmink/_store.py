@@ -68,9 +68,10 @@ class Store:
     embedded : bool
     """
 
-    def __init__(self, path: str, embedded: bool) -> None:
+    def __init__(self, path: str, embedded: bool, shadow_limit: int = 0) -> None:
         self.path = path
         self.embedded = embedded
+        self._shadow_limit = shadow_limit
         self._handle: _core.Store | None = None
         self._closed = False
         self._process = os.getpid()
@@ -117,6 +118,11 @@ class Store:
                     self._handle.close()
                 self._handle = writer
             return self._handle
+
+    def _shadow(self, session: str) -> _core.Shadow:
+        if session not in self._shadows:
+            self._shadows[session] = _core.Shadow(self._shadow_limit)
+        return self._shadows[session]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -424,7 +430,7 @@ class Session:
             code,
             _summary.describe,
             self.store._bases,
-            self.store._shadows.setdefault(self.name, _core.Shadow()),
+            self.store._shadow(self.name),
         )
 
     @staticmethod
@@ -600,7 +606,12 @@ class Session:
         return f"<Session {self.name!r} of {self.store.path!r}>"
 
 
-def open(path: str | os.PathLike[str] | None = None, *, embedded: bool | None = None) -> Store:
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    embedded: bool | None = None,
+    shadow_limit: int = 0,
+) -> Store:
     """Open a store.
 
     Parameters
@@ -611,6 +622,9 @@ def open(path: str | os.PathLike[str] | None = None, *, embedded: bool | None = 
     embedded : bool, optional
         Without a server: for one process alone, in a container or a test. The default is what
         ``$CHIPMINK_EMBEDDED`` says, or False.
+    shadow_limit : int, optional
+        Most bytes that are kept in memory of each session that is saved to, to know what has not
+        changed; what does not fit is walked at every save. 0: as many as it takes.
 
     Returns
     -------
@@ -627,7 +641,9 @@ def open(path: str | os.PathLike[str] | None = None, *, embedded: bool | None = 
         It cannot be read, the directory holds something else, or the server cannot be started.
     """
     text = _core.default_path() if path is None else os.path.abspath(os.fsdecode(path))
-    return Store(text, embedded_by_default() if embedded is None else embedded)
+    if shadow_limit < 0:
+        raise ValueError(f"shadow_limit is a number of bytes, not {shadow_limit}")
+    return Store(text, embedded_by_default() if embedded is None else embedded, shadow_limit)
 
 
 __all__ = ["Revision", "Session", "Store", "Verification", "open"]

@@ -16,11 +16,12 @@ struct cm_shadow *cm_shadow_unwrap(PyObject *self)
 
 static PyObject *new_shadow(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "", (char **)keywords))
+    static const char *const keywords[] = {"limit", NULL};
+    unsigned long long limit = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K", (char **)keywords, &limit))
         return NULL;
     shadow_object *self = (shadow_object *)type->tp_alloc(type, 0);
-    if (self && !(self->shadow = cm_shadow_new()))
+    if (self && !(self->shadow = cm_shadow_new(limit)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -53,7 +54,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Shadow()\n--\n\nWhat was saved of a namespace, to find what changed since.")},
+    {Py_tp_doc, (void *)PyDoc_STR("Shadow(limit=0)\n--\n\nWhat was saved of a namespace, to find what changed since. "
+                                  "Takes up to `limit` bytes; 0: any number.")},
     {Py_tp_new, new_shadow},
     {Py_tp_dealloc, dealloc},
     {Py_tp_methods, methods},

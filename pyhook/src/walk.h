@@ -17,7 +17,10 @@ typedef struct cm_walk cm_walk;
 /* What walks of one namespace leave for the next one (walk_shadow.h). One walk at a time. */
 typedef struct cm_shadow cm_shadow;
 
-cm_shadow *cm_shadow_new(void); /* NULL with an exception */
+/*
+ * It takes up to `limit` bytes (0: any number) between walks: what is noted beyond that is walked each time. NULL with an exception.
+ */
+cm_shadow *cm_shadow_new(uint64_t limit);
 /* Forgets everything. */
 void cm_shadow_clear(cm_shadow *shadow);
 void cm_shadow_free(cm_shadow *shadow);

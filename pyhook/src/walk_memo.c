@@ -16,31 +16,48 @@ static void memo_place(cm_memo_entry *table, size_t mask, const cm_memo_entry *e
     table[at] = *entry;
 }
 
-/* Leaves out what dead shades have left, and doubles the table if it is still more than half full. */
-static int memo_grow(cm_shadow *shadow)
+/* Whether an entry is of use: in the walk in progress, or (`kept`) in the next one. */
+static bool memo_living(const cm_shadow *shadow, const cm_memo_entry *entry, bool kept)
 {
-    size_t slots = shadow->memo ? shadow->memo_mask + 1 : 0, live = 0;
-    for (size_t i = 0; i < slots; i++) {
-        cm_memo_entry *entry = &shadow->memo[i];
-        live += entry->object && !cm_shade_at(shadow, entry->shade)->dead;
-    }
-    size_t wanted = slots > MEMO_SLOTS_LEAST ? slots : MEMO_SLOTS_LEAST;
+    const cm_shade *shade = entry->object ? cm_shade_at(shadow, entry->shade) : NULL;
+    return shade && !shade->dead && (!kept || shade->kept);
+}
+
+/* A table of at least `least` slots, half full at most, without what is of no use. -1: out of memory. */
+static int memo_rebuild(cm_shadow *shadow, size_t least, bool kept)
+{
+    size_t slots = shadow->memo ? shadow->memo_mask + 1 : 0, live = 0, wanted = least;
+    for (size_t i = 0; i < slots; i++)
+        live += memo_living(shadow, &shadow->memo[i], kept);
     while (wanted / 2 < live + 1)
         wanted *= 2;
     cm_memo_entry *table = calloc(wanted, sizeof *table);
     if (!table || cm_shades_spare(shadow) < 0) {
         free(table);
-        PyErr_NoMemory();
         return -1;
     }
     for (size_t i = 0; i < slots; i++)
-        if (shadow->memo[i].object && !cm_shade_at(shadow, shadow->memo[i].shade)->dead)
+        if (memo_living(shadow, &shadow->memo[i], kept))
             memo_place(table, wanted - 1, &shadow->memo[i]);
     free(shadow->memo);
     shadow->memo = table;
     shadow->memo_mask = wanted - 1;
     shadow->memo_count = live;
     return 0;
+}
+
+static int memo_grow(cm_shadow *shadow)
+{
+    size_t slots = shadow->memo ? shadow->memo_mask + 1 : MEMO_SLOTS_LEAST;
+    if (memo_rebuild(shadow, slots, false) == 0)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+void cm_memo_trim(cm_shadow *shadow)
+{
+    (void)memo_rebuild(shadow, MEMO_SLOTS_LEAST, true); /* else it stays as it is */
 }
 
 int cm_walk_hold(cm_walk *walk, PyObject *object)

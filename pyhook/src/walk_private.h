@@ -220,6 +220,7 @@ struct cm_walk {
     cm_shade **part; /* shades that are part of this walk, in its order */
     size_t part_count, part_capacity;
     size_t part_held; /* of those used again, which have been held on to */
+    uint64_t noted;   /* bytes of notes made in this walk */
     bool kept_shadow;
     cm_atoms *spare;
     uint32_t generations;
@@ -283,6 +284,8 @@ CM_MUST_USE int cm_walk_hold(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_walk_foreign(cm_walk *walk);
 /* The object is in the current pod. -1 with MemoryError. */
 CM_MUST_USE int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index);
+/* After a walk: leaves out what is of no use for the next one. */
+void cm_memo_trim(cm_shadow *shadow);
 /*
  * Emits what is there already: a reference to an object met before, or as a child the pod that it had, if that can be used again.
  * 1, 0, or -1 with an exception.

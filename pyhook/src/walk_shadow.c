@@ -25,12 +25,13 @@
 
 /* ---- shades ------------------------------------------------------------------------------------------------------- */
 
-cm_shadow *cm_shadow_new(void)
+cm_shadow *cm_shadow_new(uint64_t limit)
 {
     cm_shadow *shadow = calloc(1, sizeof *shadow);
-    if (shadow)
+    if (shadow) {
         shadow->names = PyDict_New();
-    else
+        shadow->limit = limit;
+    } else
         PyErr_NoMemory();
     if (shadow && !shadow->names) {
         free(shadow);
@@ -60,6 +61,8 @@ static void drop_notes(cm_shade *shade)
     drop_words(shade->run, shade->run_count);
     free(shade->trace);
     free(shade->run);
+    shade->trace = shade->run = NULL;
+    shade->trace_count = shade->trace_capacity = shade->run_count = shade->run_capacity = 0;
 }
 
 /* It is not to be used again. */
@@ -84,7 +87,7 @@ void cm_shadow_clear(cm_shadow *shadow)
     free(shadow->spare);
     free(shadow->memo);
     PyDict_Clear(shadow->names);
-    *shadow = (cm_shadow){.names = shadow->names, .generation = shadow->generation};
+    *shadow = (cm_shadow){.names = shadow->names, .generation = shadow->generation, .limit = shadow->limit};
 }
 
 void cm_shadow_free(cm_shadow *shadow)
@@ -197,6 +200,8 @@ void cm_shade_close(cm_walk *walk)
 {
     cm_shade *shade = walk->shade;
     shade->old = NULL;
+    if (shade->opaque)
+        drop_notes(shade);
     if (shade->trace_count && shade->trace_count < shade->trace_capacity) {
         uint64_t *trace = realloc(shade->trace, shade->trace_count * sizeof *trace);
         if (trace) {
@@ -244,10 +249,15 @@ int cm_shade_name(cm_walk *walk, PyObject *name, cm_shade *shade, PyObject *desc
     return result;
 }
 
+static uint64_t table_size(const cm_shadow *shadow)
+{
+    return (shadow->memo ? shadow->memo_mask + 1 : 0) * sizeof *shadow->memo;
+}
+
 void cm_walk_keep_shadow(cm_walk *walk)
 {
     cm_shadow *shadow = walk->shadow;
-    shadow->memory = (shadow->memo ? shadow->memo_mask + 1 : 0) * sizeof *shadow->memo;
+    shadow->memory = 0;
     for (uint32_t i = 0; i < shadow->shade_count; i++) {
         cm_shade *shade = cm_shade_at(shadow, i);
         if (shade->dead)
@@ -260,7 +270,10 @@ void cm_walk_keep_shadow(cm_walk *walk)
         else
             shadow->memory += sizeof *shade + (shade->trace_capacity + shade->run_capacity) * sizeof *shade->trace;
     }
-    walk->kept_shadow = true;
+    if (shadow->limit && shadow->memory + table_size(shadow) > shadow->limit)
+        cm_memo_trim(shadow);
+    shadow->memory += table_size(shadow);
+    walk->kept_shadow = !shadow->limit || shadow->memory <= shadow->limit; /* else it is cleared */
 }
 
 int cm_walk_foreign(cm_walk *walk)
@@ -287,6 +300,19 @@ void cm_shades_free(cm_walk *walk)
 
 /* ---- notes -------------------------------------------------------------------------------------------------------- */
 
+enum { MEMO_ENTRY_MOST = 4 * sizeof(cm_memo_entry) }; /* the table is a quarter full at least */
+
+/* Whether that many words more may be noted, and objects be in the memo. */
+static bool afford(cm_walk *walk, size_t words, size_t objects)
+{
+    const cm_shadow *shadow = walk->shadow;
+    walk->noted += words * sizeof(uint64_t) + objects * MEMO_ENTRY_MOST;
+    if (!shadow->limit)
+        return true;
+    uint64_t shades = (shadow->shade_count - shadow->dead_count) * sizeof(cm_shade);
+    return shadow->memory + shades + walk->noted <= shadow->limit;
+}
+
 /* Room for a note of `count` words; 0: none, or not wanted. */
 static uint32_t room(cm_walk *walk, const PyObject *object, size_t count)
 {
@@ -299,7 +325,7 @@ static uint32_t room(cm_walk *walk, const PyObject *object, size_t count)
     }
     if (shade->trace_count == 0)
         shade->trace_count = 1; /* so that no place is 0 */
-    if (count > UINT32_MAX / 2 - shade->trace_count) {
+    if (count > UINT32_MAX / 2 - shade->trace_count || !afford(walk, count, 1)) {
         shade->opaque = true;
         return 0;
     }
@@ -436,7 +462,8 @@ void cm_trace_run(cm_walk *walk, PyObject *element)
     cm_shade *shade = walk->shade;
     if (shade->run_count == shade->run_capacity) {
         size_t capacity = shade->run_capacity ? (size_t)shade->run_capacity * 2 : 256;
-        uint64_t *run = capacity <= UINT32_MAX / 2 ? realloc(shade->run, capacity * sizeof *run) : NULL;
+        bool room = capacity <= UINT32_MAX / 2 && afford(walk, capacity - shade->run_capacity, 0);
+        uint64_t *run = room ? realloc(shade->run, capacity * sizeof *run) : NULL;
         if (!run) {
             shade->opaque = true;
             return;

@@ -85,6 +85,7 @@ struct cm_shadow {
     uint32_t generation;
     PyObject *names;                 /* dict: variable -> number of its shade */
     uint64_t reused, walked, memory; /* of the last walk: pods; bytes of all this */
+    uint64_t limit;                  /* of `memory`; 0: none */
 };
 
 static inline cm_shade *cm_shade_at(const cm_shadow *shadow, uint32_t number)

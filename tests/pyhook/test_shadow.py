@@ -328,3 +328,39 @@ def test_memory_is_told(pair: Pair) -> None:
     namespace = {"values": [f"{i:0100}" for i in range(50_000)]}
     memory = pair.save(namespace)["memory"]
     assert 8 * 50_000 <= memory < 0.25 * 50_000 * 149
+
+
+# ---- bounded
+
+
+@pytest.mark.parametrize("limit", [1000, 300_000, 1_000_000, 1 << 40])
+def test_the_shadow_keeps_within_its_limit(tmp_path: Path, limit: int) -> None:
+    with chipmink.open(tmp_path / "store", shadow_limit=limit) as store:
+        session = store.session("s")
+        rows = [[i, {"i": i}, Node()] for i in range(5000)]
+        for row in rows:
+            row[2].row = row
+        namespace = {"rows": rows, "table": {str(i): [i] for i in range(5000)}}
+        session.save(namespace)
+        used = []
+        for turn in range(4):
+            rows[turn * 1000][0] = -turn
+            namespace["table"][str(turn)].append(turn)
+            saved = session.save(namespace)
+            found = store._shadows["s"].statistics()
+            assert found["memory"] <= limit
+            used.append(found["reused"])
+            again = store.session(f"whole {turn}").save(namespace)
+            for name in namespace:
+                assert saved.variables[name].content == again.variables[name].content
+        if limit == 1000:
+            assert max(used) == 0
+        elif limit == 1_000_000:
+            assert min(used) > 0
+        elif limit > 1_000_000:
+            assert min(used) > 5
+
+
+def test_a_limit_is_a_number_of_bytes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="number of bytes"):
+        chipmink.open(tmp_path / "store", shadow_limit=-1)
