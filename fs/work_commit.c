@@ -177,7 +177,8 @@ static int save_reference(commit *c, cm_save *save, const taken *t)
 /* Is it a fault of this one edit, for which the others need not wait? */
 static bool is_its_own(int error)
 {
-    return error == -E2BIG || error == -EFBIG || error == -EINVAL || error == -EILSEQ || error == -EOVERFLOW;
+    return error == -E2BIG || error == -EFBIG || error == -EINVAL || error == -EILSEQ || error == -EOVERFLOW ||
+           error == -ESTALE;
 }
 
 static void refuse(commit *c, taken *t)
@@ -286,14 +287,18 @@ static int save_once(commit *c)
     return result;
 }
 
-/* A server that ends takes unfinished saves with it; the store starts another one, and the whole is repeated. */
+/*
+ * A server that ends takes unfinished saves with it; the store starts another one, and the whole is repeated. So it is after a
+ * collection.
+ */
 static int save_all(commit *c)
 {
     int result = 0;
 
     for (int i = 0; i < LOST_TRIES; i++) {
         result = save_once(c);
-        if (result != -ECONNRESET && result != -EPIPE && result != -ENOTCONN && result != -ECONNREFUSED)
+        if (result != -ECONNRESET && result != -EPIPE && result != -ENOTCONN && result != -ECONNREFUSED &&
+            result != -ESTALE)
             break;
         struct timespec pause = {0, LOST_WAIT_MS * MILLISECOND * (long)(i < 5 ? i + 1 : 5)};
         nanosleep(&pause, NULL);

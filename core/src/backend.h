@@ -42,6 +42,24 @@ typedef int (*cm_ref_visitor)(void *arg, const char *key, const void *value, siz
  */
 typedef int (*cm_record_visitor)(void *arg, size_t index, const void *record, size_t size, const cm_object_info *info);
 
+/* An object without its record. */
+typedef struct cm_object_entry {
+    cm_id id;
+    cm_object_info info;
+} cm_object_entry;
+
+/*
+ * A collection, as the backend carries it out. Ids are removed with nothing else being committed meanwhile, so what `choose` is
+ * told is all there is. Objects that are differences must be listed before their bases: what is left after a crash is whole.
+ */
+typedef struct cm_collector {
+    /* Marks what is to stay, beside whatever else goes on. */
+    int (*mark)(void *arg);
+    /* Marks what was committed since the marking began, `fresh` among it, and lists what is to go; the list is the collector's. */
+    int (*choose)(void *arg, const cm_object_entry *fresh, size_t fresh_count, const cm_id **ids, size_t *count);
+    void *arg;
+} cm_collector;
+
 typedef struct cm_backend_ops {
     void (*close)(cm_backend *backend);
     bool writable;
@@ -58,8 +76,10 @@ typedef struct cm_backend_ops {
     int (*list)(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg);
     /* Writing. Puts become visible, and durable, with commit, together with the refs: all or nothing. Puts of one txn may come
      * from several threads. Commit and abort free the txn, whatever they return; but when commit returns -EEXIST, a ref was not as
-     * expected, nothing was done, and the txn goes on: commit it with other refs, or abort it. */
-    int (*begin)(cm_backend *backend, cm_backend_txn **txn);
+     * expected, nothing was done, and the txn goes on: commit it with other refs, or abort it. -ESTALE: it has put something, and
+     * the epoch is not that of its begin: what was found in the store since may be gone. */
+    /* *epoch (may be NULL): the store's; it is another one after each collection that removed something. */
+    int (*begin)(cm_backend *backend, cm_backend_txn **txn, uint64_t *epoch);
     int (*put)(cm_backend_txn *txn, const cm_record *records, size_t count);
     /* May be NULL. A backend that encodes records itself takes contents instead; fills in their stored sizes. */
     int (*put_contents)(cm_backend_txn *txn, struct cm_content *const *contents, size_t count);
@@ -71,6 +91,10 @@ typedef struct cm_backend_ops {
     int (*ref_list)(cm_backend *backend, const char *prefix, cm_ref_visitor visit, void *arg);
     /* Bytes on disk. */
     int (*disk_bytes)(cm_backend *backend, uint64_t *bytes);
+    /* [blocks; commits and begins wait while objects are removed] NULL where nothing can be. -EBUSY: one is in progress. */
+    int (*collect)(cm_backend *backend, const cm_collector *collector);
+    /* The whole of cm_gc, where that is done elsewhere; NULL: here. */
+    int (*gc)(cm_backend *backend, bool dry_run, cm_progress_visitor progress, void *arg, cm_gc_report *report);
 } cm_backend_ops;
 
 struct cm_backend {

@@ -68,12 +68,10 @@ static void drop_idle(remote *r)
     }
 }
 
-/* Sends a request and receives its answer; *answer then stands behind the status. -ECONNRESET: the server has gone. */
-static int exchange(wire_link *l, const cm_buffer *request, int pass, cm_buffer *reply, cm_reader *answer, int *passed)
+/* Receives an answer, which then stands in *answer behind the status. -ECONNRESET: the server has gone. */
+static int receive(wire_link *l, cm_buffer *reply, cm_reader *answer, int *passed)
 {
-    int result = cm_wire_send(l->socket, request, pass);
-    if (!result)
-        result = cm_wire_receive(l->socket, reply, passed);
+    int result = cm_wire_receive(l->socket, reply, passed);
     if (result)
         return result;
     *answer = cm_reader_of(reply->data, reply->size);
@@ -86,6 +84,13 @@ static int exchange(wire_link *l, const cm_buffer *request, int pass, cm_buffer 
     *passed = -1;
     return cm_fail(status ? (int)status : EPROTO, "%s",
                    sentence ? sentence : "the store server's answer makes no sense");
+}
+
+/* Sends a request and receives its answer. */
+static int exchange(wire_link *l, const cm_buffer *request, int pass, cm_buffer *reply, cm_reader *answer, int *passed)
+{
+    int result = cm_wire_send(l->socket, request, pass);
+    return result ? result : receive(l, reply, answer, passed);
 }
 
 static int hello(remote *r, wire_link *l, int area)
@@ -402,6 +407,10 @@ static int remote_list(cm_backend *backend, const cm_id *from, cm_object_visitor
 
 /* ---- transactions ------------------------------------------------------------------------------------------------ */
 
+typedef struct begun {
+    uint64_t id, epoch;
+} begun;
+
 static int take_number(const cm_area *area, cm_reader *answer, int passed, void *arg)
 {
     (void)area;
@@ -410,15 +419,29 @@ static int take_number(const cm_area *area, cm_reader *answer, int passed, void 
     return 0;
 }
 
-static int remote_begin(cm_backend *backend, cm_backend_txn **out)
+static int take_begun(const cm_area *area, cm_reader *answer, int passed, void *arg)
+{
+    (void)area;
+    (void)passed;
+    begun *b = arg;
+    b->id = cm_read_varint(answer);
+    b->epoch = cm_read_u64(answer);
+    return 0;
+}
+
+static int remote_begin(cm_backend *backend, cm_backend_txn **out, uint64_t *epoch)
 {
     cm_backend_txn *txn = calloc(1, sizeof *txn);
     if (!txn)
         return cm_fail(ENOMEM, "out of memory");
     txn->store = (remote *)backend;
-    call c = make_call(CM_WIRE_BEGIN, &txn->id);
-    c.take = take_number;
+    begun b = {0};
+    call c = make_call(CM_WIRE_BEGIN, &b);
+    c.take = take_begun;
     int result = call_again(txn->store, &c);
+    txn->id = b.id;
+    if (epoch)
+        *epoch = b.epoch;
     if (result)
         free(txn);
     else
@@ -616,6 +639,57 @@ static int remote_disk(cm_backend *backend, uint64_t *bytes)
     return call_again((remote *)backend, &c);
 }
 
+/* ---- collections ------------------------------------------------------------------------------------------------- */
+
+/* The packets of an answer: progress, then the report. */
+static int follow_gc(wire_link *l, cm_progress_visitor progress, void *arg, cm_gc_report *report)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer reply = CM_BUFFER_INIT;
+    for (;;) {
+        cm_reader answer;
+        int passed = -1;
+        int result = receive(l, &reply, &answer, &passed);
+        if (passed >= 0)
+            close(passed);
+        if (result)
+            return result;
+        uint64_t more = cm_read_bounded(&answer, 1);
+        uint64_t *const fields[] = {&report->kept,          &report->kept_bytes,  &report->removed,
+                                    &report->removed_bytes, &report->disk_before, &report->disk_after};
+        uint64_t done = more ? cm_read_varint(&answer) : 0, total = more ? cm_read_varint(&answer) : 0;
+        for (size_t i = 0; !more && i < sizeof fields / sizeof *fields; i++)
+            *fields[i] = cm_read_varint(&answer);
+        if (answer.bad)
+            return senseless();
+        if (!more)
+            return 0;
+        result = progress ? progress(arg, done, total) : 0;
+        if (result)
+            return result;
+    }
+}
+
+/* Who stops waiting drops the connection, and with it the collection. */
+static int remote_gc(cm_backend *backend, bool dry_run, cm_progress_visitor progress, void *arg, cm_gc_report *report)
+{
+    remote *r = (remote *)backend;
+    wire_link *l;
+    cm_cleanup(cm_buffer_free) cm_buffer request = CM_BUFFER_INIT;
+    cm_buffer_varint(&request, CM_WIRE_GC);
+    cm_buffer_varint(&request, dry_run);
+    drop_idle(r); /* one of them might be to a server that has gone, and this is not repeated */
+    int result = request.error ? cm_fail(ENOMEM, "out of memory") : acquire(r, &l);
+    if (result)
+        return result;
+    result = cm_wire_send(l->socket, &request, -1);
+    if (!result)
+        result = follow_gc(l, progress, arg, report);
+    release(r, l, result ? -ECONNRESET : 0);
+    return result;
+}
+
+/* ---- words ------------------------------------------------------------------------------------------------------- */
+
 static int take_text(const cm_area *area, cm_reader *answer, int passed, void *arg)
 {
     (void)area;
@@ -668,6 +742,7 @@ static const cm_backend_ops remote_ops = {
     .ref_get = remote_ref_get,
     .ref_list = remote_ref_list,
     .disk_bytes = remote_disk,
+    .gc = remote_gc,
 };
 
 bool cm_backend_is_remote(const cm_backend *backend)

@@ -431,29 +431,47 @@ static int walk(cm_rocksdb_backend *store, int family, const void *from, size_t 
     return result;
 }
 
-typedef struct list_visit {
+typedef struct each_visit {
     cm_rocksdb_backend *store;
-    cm_object_visitor visit;
+    cm_rocksdb_entry_visitor visit;
     void *arg;
-} list_visit;
+} each_visit;
 
-static int list_entry(void *arg, const char *key, size_t key_size, const char *value, size_t size)
+static int each_entry(void *arg, const char *key, size_t key_size, const char *value, size_t size)
 {
-    list_visit *list = arg;
+    const each_visit *each = arg;
     cm_object_info info;
     cm_id id;
     uint64_t sequence;
     if (key_size != sizeof id.bytes)
-        return cm_fail(EILSEQ, "store %s is damaged: its index has a malformed key", list->store->rocks.store);
+        return cm_fail(EILSEQ, "store %s is damaged: its index has a malformed key", each->store->rocks.store);
     memcpy(id.bytes, key, sizeof id.bytes);
-    int result = parse_entry(list->store, value, size, &info, &sequence);
-    return result < 0 ? result : list->visit(list->arg, &id, &info);
+    int result = parse_entry(each->store, value, size, &info, &sequence);
+    return result < 0 ? result : each->visit(each->arg, &id, &info, sequence);
+}
+
+int cm_rocksdb_each(cm_rocksdb_backend *store, const cm_id *from, cm_rocksdb_entry_visitor visit, void *arg)
+{
+    each_visit each = {store, visit, arg};
+    return walk(store, CM_CF_INDEX, from ? from->bytes : NULL, from ? sizeof from->bytes : 0, each_entry, &each);
+}
+
+typedef struct list_visit {
+    cm_object_visitor visit;
+    void *arg;
+} list_visit;
+
+static int list_entry(void *arg, const cm_id *id, const cm_object_info *info, uint64_t sequence)
+{
+    (void)sequence;
+    const list_visit *list = arg;
+    return list->visit(list->arg, id, info);
 }
 
 static int backend_list(cm_backend *backend, const cm_id *from, cm_object_visitor visit, void *arg)
 {
-    list_visit list = {of(backend), visit, arg};
-    return walk(of(backend), CM_CF_INDEX, from ? from->bytes : NULL, from ? sizeof from->bytes : 0, list_entry, &list);
+    list_visit list = {visit, arg};
+    return cm_rocksdb_each(of(backend), from, list_entry, &list);
 }
 
 /* ---- refs -------------------------------------------------------------------------------------------------------- */
@@ -548,12 +566,15 @@ static void backend_close(cm_backend *backend)
     pthread_rwlock_destroy(&store->gate);
     pthread_mutex_destroy(&store->refresh_lock);
     pthread_mutex_destroy(&store->commit_lock);
+    pthread_cond_destroy(&store->idle);
+    free(store->fresh);
     free(store);
 }
 
-static int refuse_begin(cm_backend *backend, cm_backend_txn **txn)
+static int refuse_begin(cm_backend *backend, cm_backend_txn **txn, uint64_t *epoch)
 {
     (void)txn;
+    (void)epoch;
     return cm_fail(EROFS, "store %s is open for reading only; open it for writing", of(backend)->rocks.store);
 }
 
@@ -571,6 +592,7 @@ static const cm_backend_ops writer_ops = {
     .ref_get = backend_ref_get,
     .ref_list = backend_ref_list,
     .disk_bytes = backend_disk_bytes,
+    .collect = cm_rocksdb_collect,
 };
 
 static const cm_backend_ops reader_ops = {
@@ -627,6 +649,7 @@ int cm_backend_rocksdb_open(const char *path, unsigned flags, cm_backend **backe
     pthread_rwlock_init(&store->gate, NULL);
     pthread_mutex_init(&store->refresh_lock, NULL);
     pthread_mutex_init(&store->commit_lock, NULL);
+    pthread_cond_init(&store->idle, NULL);
     result = writable ? open_writer(store, absolute, fresh) : open_reader(store);
     if (result < 0) {
         backend_close(&store->base);

@@ -209,8 +209,9 @@ static int fail_readonly(const snapshot *s)
     return cm_fail(EROFS, "%s is a checkpoint directory and cannot be written; save to a store", s->path);
 }
 
-static int snapshot_begin(cm_backend *backend, cm_backend_txn **txn)
+static int snapshot_begin(cm_backend *backend, cm_backend_txn **txn, uint64_t *epoch)
 {
+    (void)epoch;
     (void)txn;
     return fail_readonly(of(backend));
 }

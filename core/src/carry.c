@@ -177,6 +177,13 @@ int cm_save_carry(cm_save *save, const char *name, cm_checkpoint *from, const ch
     if (strcmp(from->store->path, save->store->path) != 0)
         return cm_fail(EXDEV, "a variable of %s cannot be taken over by reference into %s", from->store->path,
                        save->store->path);
+    cm_object_info info;
+    result = cm_object_stat(save->store, &from->id, &info);
+    if (result == -ENOENT)
+        return cm_fail(ESTALE, "%s@%llu was removed from %s meanwhile: nothing of it can be taken over", from->session,
+                       (unsigned long long)from->number, from->store->path);
+    if (result)
+        return result;
     return variable->plain ? add_carried(save, name, variable) : flatten(save, name, from, variable);
 }
 

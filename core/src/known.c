@@ -18,6 +18,7 @@ typedef struct shard {
     pthread_mutex_t lock;
     slot *slots;
     size_t capacity, count; /* capacity: a power of two */
+    uint64_t epoch;         /* the same in all shards, but while it changes */
 } shard;
 
 struct cm_known {
@@ -61,14 +62,42 @@ static shard *shard_of(cm_known *known, const cm_id *id)
     return &known->shards[cm_id_key(id) % SHARDS];
 }
 
+void cm_known_enter(cm_known *known, uint64_t epoch)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        shard *s = &known->shards[i];
+        pthread_mutex_lock(&s->lock);
+        if (s->epoch != epoch)
+            empty(s);
+        s->epoch = epoch;
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
+/* With the shard's lock. */
+static bool find(const shard *s, const cm_id *id, uint64_t *stored)
+{
+    const slot *found = s->capacity ? probe(s, id) : NULL;
+    bool is_known = found && found->stored_plus_one;
+    if (is_known)
+        *stored = found->stored_plus_one - 1;
+    return is_known;
+}
+
 bool cm_known_find(cm_known *known, const cm_id *id, uint64_t *stored)
 {
     shard *s = shard_of(known, id);
     pthread_mutex_lock(&s->lock);
-    slot *found = s->capacity ? probe(s, id) : NULL;
-    bool is_known = found && found->stored_plus_one;
-    if (is_known)
-        *stored = found->stored_plus_one - 1;
+    bool is_known = find(s, id, stored);
+    pthread_mutex_unlock(&s->lock);
+    return is_known;
+}
+
+bool cm_known_find_in(cm_known *known, uint64_t epoch, const cm_id *id, uint64_t *stored)
+{
+    shard *s = shard_of(known, id);
+    pthread_mutex_lock(&s->lock);
+    bool is_known = s->epoch == epoch && find(s, id, stored);
     pthread_mutex_unlock(&s->lock);
     return is_known;
 }
@@ -88,11 +117,10 @@ static bool grow(shard *s)
     return true;
 }
 
-bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored)
+/* With the shard's lock. */
+static bool add(shard *s, const cm_id *id, uint64_t stored)
 {
-    shard *s = shard_of(known, id);
     bool added = true; /* when it cannot be remembered, the caller puts: the backend bears a second put */
-    pthread_mutex_lock(&s->lock);
     if (s->count >= SHARD_MOST)
         empty(s); /* forgetting is always right: the backend's index knows */
     if (s->count * 3 < s->capacity * 2 || grow(s)) {
@@ -102,16 +130,28 @@ bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored)
         found->id = *id;
         found->stored_plus_one = stored + 1;
     }
+    return added;
+}
+
+bool cm_known_add(cm_known *known, const cm_id *id, uint64_t stored)
+{
+    shard *s = shard_of(known, id);
+    pthread_mutex_lock(&s->lock);
+    bool added = add(s, id, stored);
     pthread_mutex_unlock(&s->lock);
     return added;
 }
 
 void cm_known_merge(cm_known *known, const cm_known *from)
 {
-    for (size_t i = 0; i < SHARDS; i++)
-        for (size_t k = 0; k < from->shards[i].capacity; k++) {
+    for (size_t i = 0; i < SHARDS; i++) {
+        shard *to = &known->shards[i];
+        pthread_mutex_lock(&to->lock);
+        for (size_t k = 0; k < from->shards[i].capacity && to->epoch == from->shards[i].epoch; k++) {
             const slot *one = &from->shards[i].slots[k];
             if (one->stored_plus_one)
-                cm_known_add(known, &one->id, one->stored_plus_one - 1);
+                add(to, &one->id, one->stored_plus_one - 1);
         }
+        pthread_mutex_unlock(&to->lock);
+    }
 }

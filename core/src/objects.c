@@ -57,7 +57,8 @@ static int decode_one(void *arg, size_t index, const void *record, size_t size, 
 
 int cm_object_check_kind(const cm_store *store, const cm_object_info *info, unsigned kind)
 {
-    if (!kind || store->is_snapshot || info->kind == kind)
+    bool any_bytes = kind == CM_KIND_CHUNK || info->kind == CM_KIND_CHUNK;
+    if (!kind || store->is_snapshot || info->kind == kind || any_bytes)
         return 0;
     return cm_fail(EILSEQ, "it is a %s where a %s is referred to", cm_kind_name(info->kind), cm_kind_name(kind));
 }

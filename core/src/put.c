@@ -128,7 +128,7 @@ int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_
         contents[i].stored = infos[i].stored;
         contents[i].fresh = contents[i].different = false;
         if (infos[i].kind) {
-            cm_known_add(store->known, &ids[i], infos[i].stored);
+            cm_known_add(pending, &ids[i], infos[i].stored);
         } else if (cm_known_add(pending, &ids[i], 0)) {
             contents[i].fresh = true;
             unknown[unknown_count++] = &contents[i];

@@ -12,7 +12,13 @@ typedef struct visited {
     uint8_t state;
 } visited;
 
-enum { UNSEEN, OPEN, SOUND, DAMAGED };
+/* A chunk is a leaf, whatever its bytes are; they may be those of a pod, and then it is visited again as that. */
+enum { UNSEEN, NOTED, OPEN, LEAF, SOUND, DAMAGED };
+
+static bool is_to_visit(unsigned state, unsigned kind)
+{
+    return state < OPEN || (state == LEAF && kind != CM_KIND_CHUNK);
+}
 
 typedef struct frame {
     cm_reached object;
@@ -231,8 +237,8 @@ static int push(cm_reach *reach, const cm_reached *object)
     frame *f = &reach->frames[reach->depth++];
     *f = (frame){.object = *object};
     visited *slot = slot_of(reach->slots, reach->capacity, &object->id);
+    reach->count += slot->state == UNSEEN;
     *slot = (visited){.id = object->id, .state = OPEN};
-    reach->count++;
     f->result = open_object(reach, f);
     if (f->result == -ENOMEM)
         return f->result;
@@ -255,13 +261,13 @@ static void note(frame *f, const visited *part)
 int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_id *damaged)
 {
     int result = make_room(reach);
-    if (!result && slot_of(reach->slots, reach->capacity, &from->id)->state == UNSEEN)
+    if (!result && is_to_visit(slot_of(reach->slots, reach->capacity, &from->id)->state, from->kind))
         result = push(reach, from);
     while (!result && reach->depth) {
         frame *f = &reach->frames[reach->depth - 1];
         if (f->next < f->part_count) {
             const visited *part = slot_of(reach->slots, reach->capacity, &f->parts[f->next].id);
-            if (part->state == UNSEEN) {
+            if (is_to_visit(part->state, f->parts[f->next].kind)) {
                 cm_reached object = f->parts[f->next]; /* comes here again when it is done */
                 result = push(reach, &object);
             } else {
@@ -271,7 +277,7 @@ int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_
             continue;
         }
         visited *slot = slot_of(reach->slots, reach->capacity, &f->object.id);
-        slot->state = f->is_damaged ? DAMAGED : SOUND;
+        slot->state = f->is_damaged ? DAMAGED : f->object.kind == CM_KIND_CHUNK ? LEAF : SOUND;
         slot->damaged = f->damaged;
         result = reach->visit(reach->arg, &f->object, f->result);
         free(f->parts);
@@ -286,4 +292,23 @@ int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_
     if (damaged && slot->state == DAMAGED)
         *damaged = slot->damaged;
     return 0;
+}
+
+int cm_reach_note(cm_reach *reach, const cm_id *id, bool *fresh)
+{
+    int result = make_room(reach);
+    if (result)
+        return result;
+    visited *slot = slot_of(reach->slots, reach->capacity, id);
+    *fresh = slot->state == UNSEEN;
+    if (*fresh) {
+        *slot = (visited){.id = *id, .state = NOTED};
+        reach->count++;
+    }
+    return 0;
+}
+
+bool cm_reach_has(const cm_reach *reach, const cm_id *id)
+{
+    return reach->capacity && slot_of(reach->slots, reach->capacity, id)->state != UNSEEN;
 }

@@ -29,5 +29,9 @@ void cm_reach_free(cm_reach *reach);
  * before, if any; else *damaged is left alone.
  */
 CM_MUST_USE int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_id *damaged);
+/* Notes an object without visiting it. *fresh: it was neither visited nor noted before. May be called from the visitor. */
+CM_MUST_USE int cm_reach_note(cm_reach *reach, const cm_id *id, bool *fresh);
+/* Whether it was visited or noted. */
+bool cm_reach_has(const cm_reach *reach, const cm_id *id);
 
 #endif

@@ -22,7 +22,7 @@ enum {
     LOG_NAME_MOST = 200,  /* of a database's path, which becomes the name of a file; a longer one keeps its info log */
 };
 
-static const char *const cf_names[CM_CF_COUNT] = {"default", "index", "bulk", "refs"};
+static const char *const cf_names[CM_CF_COUNT] = {"default", "index", CM_BULK_NAME, "refs"};
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
 

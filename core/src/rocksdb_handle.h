@@ -7,7 +7,8 @@
  *     bulk      sequence, 8 bytes big endian -> record
  *     refs      key -> value
  *     default   first sequence of a run of bulk, 8 bytes big endian -> the sequence after its last: what a transaction
- *               in progress may have written there; found when opening, it died and its run is removed
+ *               in progress may have written there; found when opening, it died and its run is removed. And under the key
+ *               "epoch" 8 bytes, little endian, that change with each collection that removes something
  */
 #ifndef CM_ROCKSDB_HANDLE_H
 #define CM_ROCKSDB_HANDLE_H
@@ -16,6 +17,9 @@
 #include <rocksdb/c.h>
 
 enum { CM_CF_RUNS, CM_CF_INDEX, CM_CF_BULK, CM_CF_REFS, CM_CF_COUNT };
+
+#define CM_BULK_NAME "bulk"
+#define CM_EPOCH_KEY "epoch"
 
 enum cm_rocksdb_mode {
     CM_ROCKSDB_CREATE,    /* write; make what is missing */

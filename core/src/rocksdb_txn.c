@@ -22,6 +22,8 @@
 #include "rocksdb_backend.h"
 
 #include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 enum {
     SPILL_BYTES = 4 << 20, /* of records in memory */
@@ -42,8 +44,10 @@ typedef struct run {
 
 struct cm_backend_txn {
     cm_rocksdb_backend *store;
-    uint64_t generation; /* of the database it began with */
-    uint64_t commits;    /* of the store when it began */
+    uint64_t generation;                       /* of the database it began with */
+    uint64_t commits;                          /* of the store when it began */
+    uint64_t epoch;                            /* likewise */
+    cm_backend_txn *next_open, *previous_open; /* in the store's list */
     pthread_mutex_t lock;
     rocksdb_writebatch_t *pending; /* records not written yet */
     size_t pending_bytes;
@@ -75,17 +79,11 @@ static int check_write(cm_rocksdb_backend *store, const char *doing, char *error
     return result;
 }
 
-static int write_batch(cm_rocksdb_backend *store, rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch)
+int cm_rocksdb_write(cm_rocksdb_backend *store, rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch)
 {
     char *error = NULL;
     rocksdb_write(store->rocks.db, options, batch, &error);
     return check_write(store, "writing to", error);
-}
-
-static void cleanup_batch(rocksdb_writebatch_t **batch)
-{
-    if (*batch)
-        rocksdb_writebatch_destroy(*batch);
 }
 
 static size_t *find_slot(const cm_backend_txn *txn, const cm_id *id)
@@ -139,10 +137,10 @@ static void batch_run_done(const cm_rocksdb_backend *store, rocksdb_writebatch_t
 
 static int note_runs(cm_backend_txn *txn, size_t from)
 {
-    rocksdb_writebatch_t *batch cm_cleanup(cleanup_batch) = rocksdb_writebatch_create();
+    rocksdb_writebatch_t *batch cm_cleanup(cm_cleanup_batch) = rocksdb_writebatch_create();
     for (size_t i = from; i < txn->run_count; i++)
         batch_run(txn->store, batch, &txn->runs[i]);
-    return write_batch(txn->store, txn->store->rocks.write_quick, batch);
+    return cm_rocksdb_write(txn->store, txn->store->rocks.write_quick, batch);
 }
 
 static int take_sequence(cm_backend_txn *txn, uint64_t *sequence)
@@ -177,11 +175,11 @@ static int remove_run(cm_rocksdb_backend *store, const run *r)
     uint8_t first[8], end[8];
     cm_sequence_pack(r->first, first);
     cm_sequence_pack(r->end, end);
-    rocksdb_writebatch_t *batch cm_cleanup(cleanup_batch) = rocksdb_writebatch_create();
+    rocksdb_writebatch_t *batch cm_cleanup(cm_cleanup_batch) = rocksdb_writebatch_create();
     rocksdb_writebatch_delete_range_cf(batch, store->rocks.cf[CM_CF_BULK], (const char *)first, sizeof first,
                                        (const char *)end, sizeof end);
     batch_run_done(store, batch, r);
-    return write_batch(store, store->rocks.write_quick, batch);
+    return cm_rocksdb_write(store, store->rocks.write_quick, batch);
 }
 
 static int remove_files(cm_rocksdb_backend *store, const run *r, bool wait)
@@ -215,6 +213,8 @@ static int read_runs(cm_rocksdb_backend *store, run **runs, size_t *count)
         size_t key_size, size;
         const char *key = rocksdb_iter_key(iterator, &key_size);
         const char *value = rocksdb_iter_value(iterator, &size);
+        if (key_size == strlen(CM_EPOCH_KEY) && memcmp(key, CM_EPOCH_KEY, key_size) == 0)
+            continue;
         if (key_size != 8 || size != 8 || cm_sequence_unpack(key) >= cm_sequence_unpack(value)) {
             result = cm_fail(EILSEQ, "store %s is damaged: a run of its bulk is malformed", store->rocks.store);
             break;
@@ -258,6 +258,46 @@ static int last_sequence(cm_rocksdb_backend *store, uint64_t *last)
     return result;
 }
 
+void cm_rocksdb_batch_epoch(const cm_rocksdb_backend *store, rocksdb_writebatch_t *batch, uint64_t epoch)
+{
+    uint8_t value[8];
+    cm_put_u64(value, epoch);
+    rocksdb_writebatch_put_cf(batch, store->rocks.cf[CM_CF_RUNS], CM_EPOCH_KEY, strlen(CM_EPOCH_KEY),
+                              (const char *)value, sizeof value);
+}
+
+/*
+ * A store that has none gets a random one: a client that keeps what it knows of a store cannot mistake another one, made later in the
+ * same place, for it.
+ */
+static int make_epoch(cm_rocksdb_backend *store)
+{
+    uint8_t random[8];
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return cm_fail(errno, "no random numbers from the kernel");
+    store->epoch = cm_get_u64(random);
+    rocksdb_writebatch_t *batch cm_cleanup(cm_cleanup_batch) = rocksdb_writebatch_create();
+    cm_rocksdb_batch_epoch(store, batch, store->epoch);
+    return cm_rocksdb_write(store, store->rocks.write_synced, batch);
+}
+
+static int read_epoch(cm_rocksdb_backend *store)
+{
+    char *error = NULL;
+    size_t size = 0;
+    char *value = rocksdb_get_cf(store->rocks.db, store->rocks.read, store->rocks.cf[CM_CF_RUNS], CM_EPOCH_KEY,
+                                 strlen(CM_EPOCH_KEY), &size, &error);
+    int result = cm_rocksdb_check(&store->rocks, "reading", error);
+    if (result == 0 && value && size == sizeof store->epoch)
+        store->epoch = cm_get_u64((const uint8_t *)value);
+    else if (result == 0 && value)
+        result = cm_fail(EILSEQ, "the epoch of store %s is damaged", store->rocks.store);
+    else if (result == 0)
+        result = make_epoch(store);
+    rocksdb_free(value);
+    return result;
+}
+
 int cm_rocksdb_recover(cm_rocksdb_backend *store)
 {
     uint64_t last;
@@ -275,6 +315,7 @@ int cm_rocksdb_recover(cm_rocksdb_backend *store)
     if (result < 0)
         return result;
     atomic_store(&store->next_sequence, next);
+    result = read_epoch(store);
     for (size_t i = 0; result == 0 && i < count; i++)
         result = remove_files(store, &runs[i], true);
     return result;
@@ -282,9 +323,51 @@ int cm_rocksdb_recover(cm_rocksdb_backend *store)
 
 /* ---- the transaction ----------------------------------------------------------------------------------------------- */
 
+/* In the order of nothing: whoever looks at them looks at all. */
+static void link_txn(cm_backend_txn *txn)
+{
+    txn->next_open = txn->store->open;
+    if (txn->next_open)
+        txn->next_open->previous_open = txn;
+    txn->store->open = txn;
+}
+
+static void unlink_txn(cm_backend_txn *txn)
+{
+    cm_rocksdb_backend *store = txn->store;
+    if (store->pid != getpid())
+        return; /* a thread that did not come along may hold the lock */
+    pthread_mutex_lock(&store->commit_lock);
+    if (txn->next_open)
+        txn->next_open->previous_open = txn->previous_open;
+    if (txn->previous_open)
+        txn->previous_open->next_open = txn->next_open;
+    else
+        store->open = txn->next_open;
+    if (!store->open)
+        pthread_cond_broadcast(&store->idle);
+    pthread_mutex_unlock(&store->commit_lock);
+}
+
+/* One that has no sequences yet takes them from next_sequence, which was read before. */
+uint64_t cm_rocksdb_horizon(cm_rocksdb_backend *store)
+{
+    uint64_t horizon = atomic_load(&store->next_sequence);
+    pthread_mutex_lock(&store->commit_lock);
+    for (cm_backend_txn *txn = store->open; txn; txn = txn->next_open) {
+        pthread_mutex_lock(&txn->lock);
+        if (txn->run_count && txn->runs[0].first < horizon)
+            horizon = txn->runs[0].first;
+        pthread_mutex_unlock(&txn->lock);
+    }
+    pthread_mutex_unlock(&store->commit_lock);
+    return horizon;
+}
+
 static void free_txn(cm_backend_txn *txn)
 {
-    cleanup_batch(&txn->pending);
+    unlink_txn(txn);
+    cm_cleanup_batch(&txn->pending);
     pthread_mutex_destroy(&txn->lock);
     free(txn->entries);
     free(txn->table);
@@ -292,19 +375,22 @@ static void free_txn(cm_backend_txn *txn)
     free(txn);
 }
 
-int cm_rocksdb_begin(cm_backend *backend, cm_backend_txn **out)
+int cm_rocksdb_be_ready(cm_rocksdb_backend *store)
 {
-    cm_rocksdb_backend *store = (cm_rocksdb_backend *)backend;
     int result = cm_rocksdb_enter(store);
     if (result < 0 && result != -EIO) /* -EIO: closed after a failed write; it may be possible to open it again now */
         return result;
     if (result == 0)
         cm_rocksdb_leave(store);
-    if (atomic_load(&store->broken)) {
-        result = cm_rocksdb_reopen(store);
-        if (result < 0)
-            return result;
-    }
+    return atomic_load(&store->broken) ? cm_rocksdb_reopen(store) : 0;
+}
+
+int cm_rocksdb_begin(cm_backend *backend, cm_backend_txn **out, uint64_t *epoch)
+{
+    cm_rocksdb_backend *store = (cm_rocksdb_backend *)backend;
+    int result = cm_rocksdb_be_ready(store);
+    if (result < 0)
+        return result;
     cm_backend_txn *txn = calloc(1, sizeof *txn);
     if (!txn)
         return out_of_memory();
@@ -315,8 +401,14 @@ int cm_rocksdb_begin(cm_backend *backend, cm_backend_txn **out)
     txn->generation = store->generation;
     pthread_rwlock_unlock(&store->gate);
     pthread_mutex_lock(&store->commit_lock);
+    while (store->sweeping)
+        pthread_cond_wait(&store->idle, &store->commit_lock);
     txn->commits = store->commits;
+    txn->epoch = store->epoch;
+    link_txn(txn);
     pthread_mutex_unlock(&store->commit_lock);
+    if (epoch)
+        *epoch = txn->epoch;
     *out = txn;
     return 0;
 }
@@ -351,7 +443,7 @@ static int spill(cm_backend_txn *txn)
             return result;
         txn->spilled = true;
     }
-    int result = write_batch(txn->store, txn->store->rocks.write_unlogged, txn->pending);
+    int result = cm_rocksdb_write(txn->store, txn->store->rocks.write_unlogged, txn->pending);
     rocksdb_writebatch_clear(txn->pending);
     txn->pending_bytes = 0;
     return result;
@@ -439,10 +531,26 @@ static int check_ref(cm_rocksdb_backend *store, const cm_ref_update *ref)
                                  ref->key, store->rocks.store);
 }
 
+/* Under commit_lock: for a collection that is in progress. */
+static void note_fresh(cm_backend_txn *txn)
+{
+    cm_rocksdb_backend *store = txn->store;
+    for (size_t i = 0; store->collecting && i < txn->count; i++) {
+        if (cm_grow(&store->fresh, store->fresh_count, &store->fresh_capacity, sizeof *store->fresh))
+            store->fresh[store->fresh_count++] = (cm_object_entry){txn->entries[i].id, txn->entries[i].info};
+        else
+            store->fresh_lost = true;
+    }
+}
+
 /* Under commit_lock: everything of the transaction that readers go by, in one batch. */
 static int write_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t count)
 {
     cm_rocksdb_backend *store = txn->store;
+    if (txn->count && txn->epoch != store->epoch)
+        return cm_fail(ESTALE,
+                       "objects were removed from store %s while this was written to it, by 'chipmink gc'; try again",
+                       store->rocks.store);
     for (size_t i = 0; i < count; i++) {
         int result = check_ref(store, &refs[i]);
         if (result < 0)
@@ -473,7 +581,8 @@ static int write_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t c
     if (rocksdb_writebatch_count(txn->pending) == 0)
         return 0;
     store->commits++;
-    return write_batch(store, store->rocks.write_synced, txn->pending);
+    note_fresh(txn);
+    return cm_rocksdb_write(store, store->rocks.write_synced, txn->pending);
 }
 
 /* Inside the gate. */

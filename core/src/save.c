@@ -58,11 +58,13 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **out)
     save->begin_ns = now_ns();
     result = save->session && save->head && save->pending ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
     if (!result)
-        result = store->backend->ops->begin(store->backend, &save->txn);
+        result = store->backend->ops->begin(store->backend, &save->txn, &save->epoch);
     if (result) {
         cm_save_free(save);
         return result;
     }
+    cm_known_enter(store->known, save->epoch);
+    cm_known_enter(save->pending, save->epoch);
     *out = save;
     return 0;
 }
@@ -159,6 +161,11 @@ int cm_save_wait(cm_save *save, int timeout_ms)
         cm_fail(-result, "%s", save->error_message ? save->error_message : "the save failed");
     pthread_mutex_unlock(&save->lock);
     return result;
+}
+
+uint64_t cm_save_epoch(const cm_save *save)
+{
+    return save->epoch;
 }
 
 cm_checkpoint *cm_save_checkpoint(cm_save *save)

@@ -139,7 +139,8 @@ struct cm_save {
     cm_checkpoint *parent; /* NULL: none */
     struct cm_head *head;  /* the session's head as it was at the start */
     cm_backend_txn *txn;
-    cm_known *pending; /* what the txn has put */
+    cm_known *pending; /* what the txn has put or found */
+    uint64_t epoch;    /* of the store, when the txn began */
     int64_t begin_ns, commit_ns;
 
     cm_pod **pods; /* by sequence */

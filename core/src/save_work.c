@@ -127,7 +127,7 @@ static int reserve(batch *b, size_t size, uint8_t **at)
 static bool recognise(const cm_save *save, cm_fingerprint key, cm_id *id, uint64_t *stored)
 {
     return cm_fingerprint_find(save->store->fingerprints, key, id) &&
-           (cm_known_find(save->store->known, id, stored) || cm_known_find(save->pending, id, stored));
+           (cm_known_find_in(save->store->known, save->epoch, id, stored) || cm_known_find(save->pending, id, stored));
 }
 
 /* Content on its way to a batch. */

@@ -25,6 +25,7 @@ typedef struct transaction {
     bool ended;
     cm_backend_txn *txn;
     cm_known *pending;
+    uint64_t epoch;
     struct transaction *next;
 } transaction;
 
@@ -151,7 +152,7 @@ static void leave_client(connection *c)
     }
 }
 
-static int open_transaction(connection *c, uint64_t *id)
+static int open_transaction(connection *c, uint64_t *id, uint64_t *epoch)
 {
     cm_serve *serve = c->serve;
     pthread_mutex_lock(&serve->lock);
@@ -161,13 +162,17 @@ static int open_transaction(connection *c, uint64_t *id)
     if (full)
         return cm_fail(EMFILE, "one process may have %d saves in progress", TRANSACTIONS_MOST);
     transaction *t = calloc(1, sizeof *t);
-    int result = t && (t->pending = cm_known_new()) ? c->store->backend->ops->begin(c->store->backend, &t->txn)
-                                                    : cm_fail(ENOMEM, "out of memory");
+    int result = t && (t->pending = cm_known_new())
+                     ? c->store->backend->ops->begin(c->store->backend, &t->txn, &t->epoch)
+                     : cm_fail(ENOMEM, "out of memory");
     pthread_mutex_lock(&serve->lock);
     if (result) {
         c->client->transaction_count--;
     } else {
         *id = t->id = ++serve->next_transaction;
+        *epoch = t->epoch;
+        cm_known_enter(t->pending, t->epoch);
+        cm_known_enter(c->store->known, t->epoch);
         t->next = c->client->transactions;
         c->client->transactions = t;
     }
@@ -374,9 +379,10 @@ static int on_list(connection *c)
 
 static int on_begin(connection *c)
 {
-    uint64_t id = 0;
-    int result = open_transaction(c, &id);
+    uint64_t id = 0, epoch = 0;
+    int result = open_transaction(c, &id, &epoch);
     cm_buffer_varint(&c->reply, id);
+    cm_buffer_u64(&c->reply, epoch);
     return result;
 }
 
@@ -562,15 +568,44 @@ static int on_control(connection *c)
     return result;
 }
 
+/* One more packet of the answer, before the last. */
+static int gc_progress(void *arg, uint64_t done, uint64_t total)
+{
+    const connection *c = arg;
+    cm_cleanup(cm_buffer_free) cm_buffer packet = CM_BUFFER_INIT;
+    cm_buffer_varint(&packet, 0);
+    cm_buffer_varint(&packet, 1);
+    cm_buffer_varint(&packet, done);
+    cm_buffer_varint(&packet, total);
+    return packet.error ? cm_fail(ENOMEM, "out of memory") : cm_wire_send(c->socket, &packet, -1);
+}
+
+static int on_gc(connection *c)
+{
+    uint64_t dry_run = cm_read_bounded(&c->request, 1);
+    if (c->request.bad)
+        return bad_request();
+    cm_gc_report r;
+    int result = cm_gc(c->store, dry_run, gc_progress, c, &r);
+    const uint64_t told[] = {r.kept, r.kept_bytes, r.removed, r.removed_bytes, r.disk_before, r.disk_after};
+    cm_buffer_varint(&c->reply, 0);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        cm_buffer_varint(&c->reply, told[i]);
+    return result;
+}
+
 /* ---- the connection ---------------------------------------------------------------------------------------------- */
 
 static int answer(connection *c, uint64_t op)
 {
     static int (*const handlers[])(connection *) = {
-        [CM_WIRE_HELLO] = on_hello,       [CM_WIRE_FIND] = on_find,   [CM_WIRE_GET] = on_get,
-        [CM_WIRE_LIST] = on_list,         [CM_WIRE_BEGIN] = on_begin, [CM_WIRE_PUT] = on_put,
-        [CM_WIRE_COMMIT] = on_commit,     [CM_WIRE_ABORT] = on_abort, [CM_WIRE_REF_GET] = on_ref_get,
-        [CM_WIRE_REF_LIST] = on_ref_list, [CM_WIRE_DISK] = on_disk,   [CM_WIRE_CONTROL] = on_control,
+        [CM_WIRE_HELLO] = on_hello,     [CM_WIRE_FIND] = on_find,
+        [CM_WIRE_GET] = on_get,         [CM_WIRE_LIST] = on_list,
+        [CM_WIRE_BEGIN] = on_begin,     [CM_WIRE_PUT] = on_put,
+        [CM_WIRE_COMMIT] = on_commit,   [CM_WIRE_ABORT] = on_abort,
+        [CM_WIRE_REF_GET] = on_ref_get, [CM_WIRE_REF_LIST] = on_ref_list,
+        [CM_WIRE_DISK] = on_disk,       [CM_WIRE_CONTROL] = on_control,
+        [CM_WIRE_GC] = on_gc,
     };
     if (op >= sizeof handlers / sizeof *handlers || !handlers[op] || (op != CM_WIRE_HELLO && !c->client))
         return bad_request();

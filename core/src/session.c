@@ -254,7 +254,7 @@ void cm_session_info_clear(cm_session_info *info)
 static int move_ref(cm_store *store, const char *key, const cm_buffer *old, const cm_buffer *value)
 {
     cm_backend_txn *txn;
-    int result = store->backend->ops->begin(store->backend, &txn);
+    int result = store->backend->ops->begin(store->backend, &txn, NULL);
     if (result)
         return result;
     cm_ref_update one = update(key, old, value);

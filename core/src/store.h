@@ -55,7 +55,7 @@ static inline bool cm_content_has_base(const cm_content *content)
 
 /*
  * [blocks] Puts what the store does not have yet, all in one go: one look-up for all, then compression and writing of the
- * unknown ones. `pending`: what the txn has put so far. Any thread; several at once on one txn.
+ * unknown ones. `pending`: what the txn has put or found so far. Any thread; several at once on one txn.
  */
 CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *contents,
                                 size_t count);
@@ -70,7 +70,10 @@ CM_MUST_USE int cm_object_get_info(cm_store *store, const cm_id *id, unsigned ki
  * is wanted (codec.h). One that is missing is a failure; failures name the object. The visitor may read other objects.
  */
 CM_MUST_USE int cm_objects_get(cm_store *store, const cm_id *ids, size_t count, cm_record_visitor visit, void *arg);
-/* -EILSEQ: it is of another kind than `kind` (0: any). */
+/*
+ * -EILSEQ: it is of another kind than `kind` (0: any). A chunk may be anything, and anything a chunk: bytes that somebody saved may be
+ * those of a pod, and then are the same object.
+ */
 CM_MUST_USE int cm_object_check_kind(const cm_store *store, const cm_object_info *info, unsigned kind);
 
 #endif

@@ -13,7 +13,7 @@
 #include "buffer.h"
 
 enum {
-    CM_WIRE_VERSION = 3,
+    CM_WIRE_VERSION = 4,
     CM_WIRE_PACKET = 64 << 10,
     CM_WIRE_AREA = 4 << 20,
     CM_WIRE_GET_MOST = 1024, /* ids in one request: they and what is said of the records fit into packets */
@@ -32,6 +32,7 @@ enum cm_wire_op {
     CM_WIRE_REF_LIST = 10,
     CM_WIRE_DISK = 11,
     CM_WIRE_CONTROL = 12, /* words for the server itself: mount, stop, ... */
+    CM_WIRE_GC = 13,      /* answered by several packets: progress, then the report */
 };
 
 /* Fixed-size items in the area, little endian. */

@@ -27,12 +27,14 @@ from ._errors import (
 )
 from ._files import load
 from ._pending import PendingSave
-from ._store import Session, Store, Verification, open
+from ._store import Session, Store, open
+from ._upkeep import Collection, Verification
 
 __all__ = [
     "Arrived",
     "Busy",
     "Checkpoint",
+    "Collection",
     "Corrupt",
     "Diff",
     "Error",

@@ -14,11 +14,11 @@ from ._errors import StoreError
 
 
 def _places() -> Iterator[Path]:
+    yield Path(__file__).parents[2] / "tools" / "chipmink"  # in a build tree, the one that fits
     yield Path(sysconfig.get_path("scripts")) / "chipmink"
     yield Path(sys.executable).with_name("chipmink")
     if os.name == "posix":
         yield Path(sysconfig.get_path("scripts", "posix_user")) / "chipmink"
-    yield Path(__file__).parents[2] / "tools" / "chipmink"  # a build tree
 
 
 def find_command() -> str:

@@ -103,8 +103,9 @@ class PendingSave:
             error, self._told = self._error, True
         if error is None and self._checkpoint is not None:
             return self._checkpoint
-        # The server ended meanwhile. If nothing has changed since, this can be mended.
-        if repeat and isinstance(error, StoreError) and error.errno == errno.ECONNRESET:
+        # The server ended, or objects were removed: mended, if nothing has changed since.
+        mendable = (errno.ECONNRESET, errno.ESTALE)
+        if repeat and isinstance(error, StoreError) and error.errno in mendable:
             self._checkpoint, self._error = repeat(), None
             return self._checkpoint
         raise error if error is not None else StoreError("the save was given up")

@@ -13,34 +13,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from . import _core, _namespace, _summary
 from ._checkpoint import Checkpoint, Diff
 from ._command import embedded_by_default, find_command
 from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
 from ._pending import PendingSave
+from ._upkeep import Collection, Verification
 
 _T = TypeVar("_T")
-
-
-class Verification(NamedTuple):
-    """What `Store.verify` read, and what was wrong.
-
-    Attributes
-    ----------
-    sessions, checkpoints, variables, objects, bytes : int
-        How much was read and checked.
-    damage : tuple[str, ...]
-        A sentence for each damaged thing, with the variables concerned.
-    """
-
-    sessions: int
-    checkpoints: int
-    variables: int
-    objects: int
-    bytes: int
-    damage: tuple[str, ...]
 
 
 def _open_handle(path: str, embedded: bool, write: bool = False) -> _core.Store:
@@ -193,6 +175,27 @@ class Store:
     def verify(self) -> Verification:
         """Read everything again that is reachable and check it. Ctrl-C ends it."""
         return Verification(*self._reader().verify())
+
+    def gc(self, *, dry_run: bool = False) -> Collection:
+        """Remove what no checkpoint needs, and give its space on disk back.
+
+        Saves may go on meanwhile, in this process and others. Ctrl-C ends it, with nothing removed
+        or everything.
+
+        Parameters
+        ----------
+        dry_run : bool, optional
+            Only tell what would be removed.
+
+        Raises
+        ------
+        Corrupt
+            Something that is to stay is damaged; nothing was removed.
+        Busy
+            Another collection is in progress, or the store is embedded elsewhere.
+        """
+        self._reader()  # there is one, and this does not make it
+        return Collection(*self._writer().gc(dry_run))
 
     def statistics(self) -> dict[str, int]:
         """Count: objects, raw_bytes, stored_bytes, disk_bytes, sessions, checkpoints."""
@@ -435,12 +438,12 @@ class Session:
 
     @staticmethod
     def _retry(step: Callable[[], _T]) -> _T:
-        """Do it; again, if the server ended meanwhile: what is there is not written twice."""
+        """Do it; again, if the server ended meanwhile or objects were removed."""
         for left in reversed(range(_SAVE_ATTEMPTS)):
             try:
                 return step()
             except StoreError as error:
-                if error.errno != errno.ECONNRESET or left == 0:
+                if error.errno not in (errno.ECONNRESET, errno.ESTALE) or left == 0:
                     raise
         raise AssertionError
 
@@ -646,4 +649,4 @@ def open(
     return Store(text, embedded_by_default() if embedded is None else embedded, shadow_limit)
 
 
-__all__ = ["Revision", "Session", "Store", "Verification", "open"]
+__all__ = ["Revision", "Session", "Store", "open"]

@@ -378,11 +378,27 @@ static PyObject *store_statistics(PyObject *self, PyObject *Py_UNUSED(none))
                          "checkpoints", (unsigned long long)s.checkpoints);
 }
 
-typedef struct verification {
+/* Something long, without the GIL, that Ctrl-C ends. */
+typedef struct watch {
     pthread_t thread; /* the one that has the thread state */
     PyThreadState *state;
-    names damage; /* "where: what" */
     bool interrupted;
+} watch;
+
+static int watch_signals(void *arg, uint64_t Py_UNUSED(done), uint64_t Py_UNUSED(total))
+{
+    watch *w = arg;
+    if (!pthread_equal(pthread_self(), w->thread))
+        return 0;
+    PyEval_RestoreThread(w->state);
+    w->interrupted = PyErr_CheckSignals() != 0;
+    w->state = PyEval_SaveThread();
+    return w->interrupted ? -EINTR : 0;
+}
+
+typedef struct verification {
+    watch watch;  /* first: watch_signals */
+    names damage; /* "where: what" */
 } verification;
 
 static int verify_damage(void *arg, const char *where, const char *what)
@@ -396,33 +412,21 @@ static int verify_damage(void *arg, const char *where, const char *what)
     return result;
 }
 
-/* Ctrl-C ends a verification. */
-static int verify_progress(void *arg, uint64_t Py_UNUSED(done), uint64_t Py_UNUSED(total))
-{
-    verification *v = arg;
-    if (!pthread_equal(pthread_self(), v->thread))
-        return 0;
-    PyEval_RestoreThread(v->state);
-    v->interrupted = PyErr_CheckSignals() != 0;
-    v->state = PyEval_SaveThread();
-    return v->interrupted ? -EINTR : 0;
-}
-
 static PyObject *store_verify(PyObject *self, PyObject *Py_UNUSED(none))
 {
     cm_module *module = cm_module_of(self);
     cm_store *store = cm_store_unwrap(self);
     if (!store)
         return NULL;
-    verification v = {.thread = pthread_self()};
+    verification v = {.watch = {.thread = pthread_self()}};
     cm_verify_report report = {0};
-    v.state = PyEval_SaveThread();
-    int result = cm_verify(store, verify_damage, verify_progress, &v, &report);
+    v.watch.state = PyEval_SaveThread();
+    int result = cm_verify(store, verify_damage, watch_signals, &v, &report);
     cm_store_unref(store);
-    PyEval_RestoreThread(v.state);
-    if (v.interrupted || (result < 0 && !v.damage.count)) {
+    PyEval_RestoreThread(v.watch.state);
+    if (v.watch.interrupted || (result < 0 && !v.damage.count)) {
         names_free(&v.damage);
-        return v.interrupted ? NULL : cm_raise(module, result);
+        return v.watch.interrupted ? NULL : cm_raise(module, result);
     }
     PyObject *damage = PyTuple_New((Py_ssize_t)v.damage.count);
     for (size_t i = 0; damage && i < v.damage.count; i++) {
@@ -438,6 +442,29 @@ static PyObject *store_verify(PyObject *self, PyObject *Py_UNUSED(none))
     return Py_BuildValue("(KKKKKN)", (unsigned long long)report.sessions, (unsigned long long)report.checkpoints,
                          (unsigned long long)report.variables, (unsigned long long)report.objects,
                          (unsigned long long)report.bytes, damage);
+}
+
+static PyObject *store_gc(PyObject *self, PyObject *args)
+{
+    int dry_run;
+    if (!PyArg_ParseTuple(args, "p", &dry_run))
+        return NULL;
+    cm_store *store = cm_store_unwrap(self);
+    if (!store)
+        return NULL;
+    watch w = {.thread = pthread_self()};
+    cm_gc_report r = {0};
+    w.state = PyEval_SaveThread();
+    int result = cm_gc(store, dry_run, watch_signals, &w, &r);
+    cm_store_unref(store);
+    PyEval_RestoreThread(w.state);
+    if (w.interrupted)
+        return NULL;
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)r.removed, (unsigned long long)r.removed_bytes,
+                         (unsigned long long)r.kept, (unsigned long long)r.kept_bytes,
+                         (unsigned long long)r.disk_before, (unsigned long long)r.disk_after);
 }
 
 /* ---- the type ---------------------------------------------------------------------------------------------------- */
@@ -472,6 +499,8 @@ static PyMethodDef methods[] = {
     {"statistics", store_statistics, METH_NOARGS, PyDoc_STR("statistics()\n--\n\nSizes and counts, as a dict.")},
     {"verify", store_verify, METH_NOARGS,
      PyDoc_STR("verify()\n--\n\n(sessions, checkpoints, variables, objects, bytes, damage): reads everything again.")},
+    {"gc", store_gc, METH_VARARGS,
+     PyDoc_STR("gc(dry_run, /)\n--\n\n(removed, its bytes, kept, its bytes, disk before, disk after).")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -56,10 +56,13 @@ cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow, PyObject *describe)
     walk->save = save;
     walk->shadow = shadow;
     walk->describe = describe;
+    if (shadow->epoch != cm_save_epoch(save)) /* the store may have lost what it says is there */
+        cm_shadow_clear(shadow);
     if (++shadow->generation == UINT32_MAX) {
         cm_shadow_clear(shadow);
         shadow->generation = 1;
     }
+    shadow->epoch = cm_save_epoch(save);
     shadow->reused = shadow->walked = 0;
     if (!prepare(walk)) {
         cm_walk_free(walk);

@@ -83,6 +83,7 @@ struct cm_shadow {
     size_t spare_count, spare_capacity;
     size_t dead_count; /* dead shades that are not spare */
     uint32_t generation;
+    uint64_t epoch;                  /* of the store, that its pods were saved to */
     PyObject *names;                 /* dict: variable -> number of its shade */
     uint64_t reused, walked, memory; /* of the last walk: pods; bytes of all this */
     uint64_t limit;                  /* of `memory`; 0: none */

@@ -38,7 +38,7 @@ static void reopen(unsigned flags)
 static void commit_made(uint64_t first, uint64_t count, size_t size)
 {
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     for (uint64_t i = 0; i < count; i++)
         ck_ok(put_made(backend, txn, first + i, size));
     ck_ok(backend->ops->commit(txn, NULL, 0));
@@ -168,7 +168,7 @@ START_TEST(relative_path_survives_chdir)
     cm_backend *other = open_backend("relative", CREATE);
     ck_assert_int_eq(chdir("/"), 0);
     cm_backend_txn *txn;
-    ck_ok(other->ops->begin(other, &txn));
+    ck_ok(other->ops->begin(other, &txn, NULL));
     ck_ok(put_made(other, txn, 1, 10));
     ck_ok(other->ops->commit(txn, NULL, 0));
     uint64_t bytes;
@@ -271,7 +271,7 @@ START_TEST(forked_child_is_refused_and_harmless)
 {
     commit_made(1, 1, 1);
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     ck_ok(put_made(backend, txn, 2, 1));
     pid_t child = fork();
     if (child == 0) {
@@ -284,8 +284,9 @@ START_TEST(forked_child_is_refused_and_harmless)
         bool refused =
             backend->ops->find(backend, &id, 1, &info) == -EPERM && strstr(cm_error_message(), "before it forked") &&
             get_record(backend, &id, &buffer, &info) == -EPERM &&
-            backend->ops->list(backend, NULL, NULL, NULL) == -EPERM && backend->ops->begin(backend, &mine) == -EPERM &&
-            backend->ops->put(txn, &record, 1) == -EPERM && backend->ops->ref_get(backend, "x", &buffer) == -EPERM &&
+            backend->ops->list(backend, NULL, NULL, NULL) == -EPERM &&
+            backend->ops->begin(backend, &mine, NULL) == -EPERM && backend->ops->put(txn, &record, 1) == -EPERM &&
+            backend->ops->ref_get(backend, "x", &buffer) == -EPERM &&
             backend->ops->ref_list(backend, "", NULL, NULL) == -EPERM &&
             backend->ops->disk_bytes(backend, &bytes) == -EPERM && strstr(cm_error_message(), path) &&
             backend->ops->commit(txn, NULL, 0) == -EPERM;
@@ -314,7 +315,7 @@ START_TEST(nothing_is_seen_before_commit)
 {
     size_t size = record_sizes[_i];
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     for (uint64_t n = 1; n <= 40; n++)
         ck_ok(put_made(backend, txn, n, size));
     for (uint64_t n = 1; n <= 40; n++)
@@ -334,7 +335,7 @@ START_TEST(aborted_leaves_nothing)
     size_t size = record_sizes[_i];
     commit_made(1, 40, size);
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     for (uint64_t n = 21; n <= 60; n++)
         ck_ok(put_made(backend, txn, n, size));
     backend->ops->abort(txn);
@@ -358,8 +359,8 @@ START_TEST(first_of_duplicates_stays)
     record.data = other_bytes;
     record.size = sizeof other_bytes;
     cm_backend_txn *txn, *rival;
-    ck_ok(backend->ops->begin(backend, &txn));
-    ck_ok(backend->ops->begin(backend, &rival));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
+    ck_ok(backend->ops->begin(backend, &rival, NULL));
     ck_ok(backend->ops->put(txn, &record, 1)); /* is in the store */
     ck_ok(put_made(backend, txn, 2, size));
     cm_record twice;
@@ -405,8 +406,8 @@ START_TEST(threads_share_a_transaction)
 {
     size_t size = record_sizes[_i];
     cm_backend_txn *txn, *beside;
-    ck_ok(backend->ops->begin(backend, &txn));
-    ck_ok(backend->ops->begin(backend, &beside));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
+    ck_ok(backend->ops->begin(backend, &beside, NULL));
     putter putters[5] = {{txn, 1, 60, size, 0},
                          {txn, 31, 60, size, 0},
                          {txn, 61, 60, size, 0},
@@ -490,7 +491,7 @@ END_TEST
 static int commit_ref(const char *key, const char *expected, const char *value)
 {
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     return set_ref(backend, txn, key, expected, value);
 }
 
@@ -524,7 +525,7 @@ START_TEST(refs_and_records_are_all_or_nothing)
     size_t size = record_sizes[_i];
     ck_ok(commit_ref("a", NULL, "1"));
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     for (uint64_t n = 1; n <= 30; n++)
         ck_ok(put_made(backend, txn, n, size));
     cm_ref_update updates[] = {{.key = "b", .value = "5", .value_size = 1},
@@ -548,7 +549,7 @@ START_TEST(a_refused_commit_can_be_repeated)
     size_t size = record_sizes[_i];
     ck_ok(commit_ref("a", NULL, "1"));
     cm_backend_txn *txn;
-    ck_ok(backend->ops->begin(backend, &txn));
+    ck_ok(backend->ops->begin(backend, &txn, NULL));
     for (uint64_t n = 1; n <= 20; n++)
         ck_ok(put_made(backend, txn, n, size));
     cm_ref_update update = {.key = "a", .expected = "0", .expected_size = 1, .value = "2", .value_size = 1};
@@ -647,7 +648,7 @@ START_TEST(reader_sees_commits_after_refresh)
     for (uint64_t n = 1; n <= 40; n++)
         ck_assert(has_made(reader, n, n <= 10 ? 100 : 300000));
     cm_backend_txn *txn;
-    ck_fails(reader->ops->begin(reader, &txn), EROFS, "reading only");
+    ck_fails(reader->ops->begin(reader, &txn, NULL), EROFS, "reading only");
     uint64_t count = 0;
     ck_ok(reader->ops->list(reader, NULL, count_object, &count));
     ck_assert_uint_eq(count, 40);
@@ -734,7 +735,7 @@ START_TEST(snapshot_makes_records_of_files)
     ck_assert_uint_ge(bytes, 4096);
     cm_backend_txn *txn;
     ck_assert(!snap->ops->writable);
-    ck_fails(snap->ops->begin(snap, &txn), EROFS, "checkpoint directory");
+    ck_fails(snap->ops->begin(snap, &txn, NULL), EROFS, "checkpoint directory");
     ck_fails(snap->ops->ref_get(snap, "r", &record), ENOENT, "'r'");
     cm_buffer_free(&record);
     cm_buffer_free(&content);

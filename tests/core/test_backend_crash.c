@@ -39,7 +39,7 @@ static size_t txn_size(uint64_t t)
 static int write_txn(cm_backend *backend, uint64_t t)
 {
     cm_backend_txn *txn;
-    int result = backend->ops->begin(backend, &txn);
+    int result = backend->ops->begin(backend, &txn, NULL);
     if (result < 0)
         return result;
     for (uint64_t i = 0; i < txn_records(t); i++) {
@@ -149,7 +149,7 @@ static int write_without_commit(const char *path, int fd)
 {
     cm_backend *backend;
     cm_backend_txn *txn;
-    if (cm_backend_rocksdb_open(path, WRITE, &backend) < 0 || backend->ops->begin(backend, &txn) < 0)
+    if (cm_backend_rocksdb_open(path, WRITE, &backend) < 0 || backend->ops->begin(backend, &txn, NULL) < 0)
         return 1;
     for (uint64_t i = 0; i < 400; i++)
         if (put_made(backend, txn, 1000000 + i, 1000000) < 0)
@@ -217,7 +217,7 @@ START_TEST(full_disk_fails_and_recovers)
         int result = 0, failures = 0;
         for (uint64_t n = 0; n < 100000 && failures < 2; n++) {
             cm_backend_txn *txn;
-            result = backend->ops->begin(backend, &txn);
+            result = backend->ops->begin(backend, &txn, NULL);
             for (uint64_t i = 0; result == 0 && i < 5000; i++) {
                 result = put_made(backend, txn, first + n * 10000 + i, sizes[round / 2]);
                 if (result < 0)
@@ -406,7 +406,7 @@ START_TEST(bulk_is_never_rewritten)
         size_t size = t % 4 == 3 ? 3000 : 500000;
         uint64_t records = t % 4 == 3 ? 3000 : 40;
         cm_backend_txn *txn;
-        ck_ok(backend->ops->begin(backend, &txn));
+        ck_ok(backend->ops->begin(backend, &txn, NULL));
         for (uint64_t i = 0; i < records; i++)
             ck_ok(put_made(backend, txn, ++n, size));
         ck_ok(backend->ops->commit(txn, NULL, 0));

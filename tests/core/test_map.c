@@ -15,14 +15,14 @@ static size_t nodes_put;
 static void setup(void)
 {
     store = open_store("store", CREATE);
-    ck_ok(store->backend->ops->begin(store->backend, &txn));
+    ck_ok(store->backend->ops->begin(store->backend, &txn, NULL));
     nodes_put = 0;
 }
 
 static void commit(void)
 {
     ck_ok(store->backend->ops->commit(txn, NULL, 0));
-    ck_ok(store->backend->ops->begin(store->backend, &txn));
+    ck_ok(store->backend->ops->begin(store->backend, &txn, NULL));
 }
 
 static void teardown(void)

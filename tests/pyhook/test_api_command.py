@@ -16,7 +16,19 @@ import chipmink
 import pytest
 from api_support import Command
 
-COMMANDS = ["sessions", "log", "show", "ls", "cat", "diff", "stat", "verify", "mount", "umount"]
+COMMANDS = [
+    "sessions",
+    "log",
+    "show",
+    "ls",
+    "cat",
+    "diff",
+    "stat",
+    "verify",
+    "gc",
+    "mount",
+    "umount",
+]
 
 
 @pytest.fixture

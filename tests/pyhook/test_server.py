@@ -253,11 +253,11 @@ def packets() -> Iterator[bytes]:
     chance = random.Random(4)
     yield b""
     yield b"\x01"
-    yield b"\x01\x03" + bytes(32)  # hello without memory
+    yield b"\x01\x04" + bytes(32)  # hello without memory
     yield b"\x02\x05"  # find before hello
     yield b"\xff" * 60_000
     for _ in range(200):
-        yield bytes([chance.randrange(14)]) + chance.randbytes(chance.randrange(60))
+        yield bytes([chance.randrange(15)]) + chance.randbytes(chance.randrange(60))
 
 
 def dial(path: Path) -> socket.socket:
@@ -286,7 +286,7 @@ def test_nonsense_harms_nobody_else(path: Path) -> None:
 
 @contextlib.contextmanager
 def introduced(
-    path: Path, version: int = 3, size: int = 4 << 20, sealed: bool = True
+    path: Path, version: int = 4, size: int = 4 << 20, sealed: bool = True
 ) -> Iterator[tuple[socket.socket, bytes]]:
     """A client that has said hello with such an area, and the answer."""
     area = os.memfd_create("area", os.MFD_ALLOW_SEALING)

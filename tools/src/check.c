@@ -3,18 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "output.h"
 
 /* ---- stat -------------------------------------------------------------------------------------------------------- */
-
-static void add_number(cJSON *object, const char *key, uint64_t number)
-{
-    cm_need(cJSON_AddNumberToObject(object, key, (double)number));
-}
 
 static void print_size(const char *key, uint64_t size)
 {
@@ -30,7 +23,7 @@ static void print_count(const char *key, uint64_t count)
 static int stat_store(const cm_options *options)
 {
     cm_store *store = NULL;
-    if (cm_open(options, &store) < 0)
+    if (cm_open(options, CM_OPEN_READ, &store) < 0)
         return CM_EXIT_FAILURE;
     cm_store_stat s = {0};
     int result = cm_store_statistics(store, &s);
@@ -39,12 +32,12 @@ static int stat_store(const cm_options *options)
     } else if (options->json) {
         cJSON *json = cm_need(cJSON_CreateObject());
         cm_need(cJSON_AddStringToObject(json, "store", cm_store_path(store)));
-        add_number(json, "sessions", s.sessions);
-        add_number(json, "checkpoints", s.checkpoints);
-        add_number(json, "objects", s.objects);
-        add_number(json, "raw_bytes", s.raw_bytes);
-        add_number(json, "stored_bytes", s.stored_bytes);
-        add_number(json, "disk_bytes", s.disk_bytes);
+        cm_json_number(json, "sessions", s.sessions);
+        cm_json_number(json, "checkpoints", s.checkpoints);
+        cm_json_number(json, "objects", s.objects);
+        cm_json_number(json, "raw_bytes", s.raw_bytes);
+        cm_json_number(json, "stored_bytes", s.stored_bytes);
+        cm_json_number(json, "disk_bytes", s.disk_bytes);
         cm_json_print(json);
     } else {
         printf("%-14s%s\n", "store", cm_store_path(store));
@@ -90,9 +83,9 @@ static int stat_checkpoint(cm_checkpoint *c, bool as_json)
     for (unsigned kind = CM_KIND_POD; kind <= CM_KIND_CHECKPOINT; kind++) {
         if (json) {
             cJSON *entry = cm_need(cJSON_AddObjectToObject(objects, cm_kind_name(kind)));
-            add_number(entry, "count", k.count[kind]);
-            add_number(entry, "size", k.size[kind]);
-            add_number(entry, "stored", k.stored[kind]);
+            cm_json_number(entry, "count", k.count[kind]);
+            cm_json_number(entry, "size", k.size[kind]);
+            cm_json_number(entry, "stored", k.stored[kind]);
         } else {
             cm_table_cell(table, "%s", cm_kind_name(kind));
             cm_table_cell(table, "%llu", (unsigned long long)k.count[kind]);
@@ -180,39 +173,14 @@ int cm_command_stat(int argc, char **argv)
 
 /* ---- verify ------------------------------------------------------------------------------------------------------ */
 
-enum { BAR_WIDTH = 40, BAR_INTERVAL_NS = 100000000 };
-
 typedef struct verification {
     cJSON *damage; /* NULL: print it */
-    bool bar;      /* stderr is a terminal */
-    int64_t drawn; /* when the bar was last drawn; 0: it is not on the screen */
+    cm_bar bar;
 } verification;
 
-static int64_t now(void)
+static int show_progress(void *arg, uint64_t done, uint64_t total)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static void clear_bar(verification *v)
-{
-    if (v->drawn)
-        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 32, "");
-    v->drawn = 0;
-}
-
-static int draw_bar(void *arg, uint64_t done, uint64_t total)
-{
-    verification *v = arg;
-    int64_t time = now();
-    if (!v->bar || !total || (v->drawn && time - v->drawn < BAR_INTERVAL_NS))
-        return 0;
-    double part = done < total ? (double)done / (double)total : 1;
-    int filled = (int)(part * BAR_WIDTH);
-    fprintf(stderr, "\r[%.*s%*s] %3d %%", filled, "########################################", BAR_WIDTH - filled, "",
-            (int)(part * 100));
-    v->drawn = time;
+    cm_bar_draw(&((verification *)arg)->bar, done, total);
     return 0;
 }
 
@@ -226,7 +194,7 @@ static int note_damage(void *arg, const char *where, const char *what)
         cJSON_AddItemToArray(v->damage, entry);
         return 0;
     }
-    clear_bar(v);
+    cm_bar_clear(&v->bar);
     printf("%sdamaged:%s ", cm_colour_on(CM_RED), cm_colour_off(CM_RED));
     cm_print_text(stdout, where, false);
     fputs(": ", stdout);
@@ -268,23 +236,23 @@ int cm_command_verify(int argc, char **argv)
     cm_arguments a = {0};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_store *store = NULL;
-    if (cm_open(&a.options, &store) < 0)
+    if (cm_open(&a.options, CM_OPEN_READ, &store) < 0)
         return CM_EXIT_FAILURE;
     cJSON *json = a.options.json ? cm_need(cJSON_CreateObject()) : NULL;
-    verification v = {.bar = isatty(STDERR_FILENO)};
+    verification v = {0};
     if (json)
         v.damage = cm_need(cJSON_CreateArray());
     cm_verify_report r = {0};
-    int result = cm_verify(store, note_damage, draw_bar, &v, &r);
-    clear_bar(&v);
+    int result = cm_verify(store, note_damage, show_progress, &v, &r);
+    cm_bar_clear(&v.bar);
     int code = result == 0 ? CM_EXIT_OK : result == -EILSEQ ? CM_EXIT_DAMAGE : cm_report(result);
     if (json) {
-        add_number(json, "sessions", r.sessions);
-        add_number(json, "checkpoints", r.checkpoints);
-        add_number(json, "variables", r.variables);
-        add_number(json, "objects", r.objects);
-        add_number(json, "bytes", r.bytes);
-        add_number(json, "damaged", r.damaged);
+        cm_json_number(json, "sessions", r.sessions);
+        cm_json_number(json, "checkpoints", r.checkpoints);
+        cm_json_number(json, "variables", r.variables);
+        cm_json_number(json, "objects", r.objects);
+        cm_json_number(json, "bytes", r.bytes);
+        cm_json_number(json, "damaged", r.damaged);
         cJSON_AddItemToObject(json, "damage", v.damage);
         cm_json_print(json);
     } else if (code != CM_EXIT_FAILURE) {

@@ -28,6 +28,7 @@ int cm_command_cat(int argc, char **argv);
 int cm_command_diff(int argc, char **argv);
 int cm_command_stat(int argc, char **argv);
 int cm_command_verify(int argc, char **argv);
+int cm_command_gc(int argc, char **argv);
 
 /* ---- options and stores ---------------------------------------------------------------------------------------------- */
 
@@ -55,8 +56,8 @@ error_t cm_parse_argument(int key, char *argument, struct argp_state *state);
  */
 void cm_parse(const struct argp *argp, unsigned flags, int argc, char **argv, void *arguments);
 
-/* Opens the store for reading. Negative: told on stderr. */
-CM_MUST_USE int cm_open(const cm_options *options, cm_store **store);
+/* Opens the store for reading, or (CM_OPEN_WRITE) for writing. Negative: told on stderr. */
+CM_MUST_USE int cm_open(const cm_options *options, unsigned flags, cm_store **store);
 /* Opens the store and the checkpoint at `address`. */
 CM_MUST_USE int cm_open_address(const cm_options *options, const char *address, cm_checkpoint **checkpoint);
 
@@ -65,6 +66,7 @@ int cm_report(int result);
 
 /* ---- JSON: facts that several commands print ---------------------------------------------------------------------------- */
 
+void cm_json_number(cJSON *object, const char *key, uint64_t number);
 cJSON *cm_json_checkpoint(const cm_checkpoint *checkpoint);
 cJSON *cm_json_variable(const cm_variable *variable);
 /* Prints to stdout and frees. */

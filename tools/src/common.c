@@ -89,24 +89,24 @@ int cm_report(int result)
  * Through the server, which this very program can be. A store that only others may write to, or that a process has embedded, is
  * read without one.
  */
-static int open_store(const char *path, bool embedded, cm_store **store)
+static int open_store(const char *path, bool embedded, unsigned flags, cm_store **store)
 {
     const char *asked = getenv("CHIPMINK_EMBEDDED");
     char self[PATH_MAX];
     ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
     if (embedded || (asked && *asked && strcmp(asked, "0") != 0) || size < 0 || access(path, W_OK) < 0)
-        return cm_store_open(path, CM_OPEN_READ, store);
+        return cm_store_open(path, flags, store);
     self[size] = 0;
-    int result = cm_store_connect(path, CM_OPEN_READ, self, store);
-    return result == -EBUSY ? cm_store_open(path, CM_OPEN_READ, store) : result;
+    int result = cm_store_connect(path, flags, self, store);
+    return result == -EBUSY && flags == CM_OPEN_READ ? cm_store_open(path, flags, store) : result;
 }
 
-int cm_open(const cm_options *options, cm_store **store)
+int cm_open(const cm_options *options, unsigned flags, cm_store **store)
 {
     char *path = NULL;
     int result = options->store ? 0 : cm_store_default_path(&path);
     if (result == 0)
-        result = open_store(options->store ? options->store : path, options->embedded, store);
+        result = open_store(options->store ? options->store : path, options->embedded, flags, store);
     free(path);
     if (result < 0)
         cm_report(result);
@@ -116,7 +116,7 @@ int cm_open(const cm_options *options, cm_store **store)
 int cm_open_address(const cm_options *options, const char *address, cm_checkpoint **checkpoint)
 {
     cm_store *store = NULL;
-    int result = cm_open(options, &store);
+    int result = cm_open(options, CM_OPEN_READ, &store);
     if (result < 0)
         return result;
     result = cm_checkpoint_open_address(store, address, checkpoint);
@@ -144,7 +144,7 @@ static void add_text(cJSON *object, const char *key, const char *text)
     cm_need(text ? cJSON_AddStringToObject(object, key, text) : cJSON_AddNullToObject(object, key));
 }
 
-static void add_number(cJSON *object, const char *key, uint64_t number)
+void cm_json_number(cJSON *object, const char *key, uint64_t number)
 {
     cm_need(cJSON_AddNumberToObject(object, key, (double)number));
 }
@@ -155,7 +155,7 @@ cJSON *cm_json_checkpoint(const cm_checkpoint *checkpoint)
     char hex[CM_ID_HEX + 1];
     cm_id_hex(cm_checkpoint_id(checkpoint), hex);
     add_text(json, "session", cm_checkpoint_session(checkpoint));
-    add_number(json, "number", cm_checkpoint_number(checkpoint));
+    cm_json_number(json, "number", cm_checkpoint_number(checkpoint));
     add_text(json, "id", hex);
     cm_json_time(json, "time", cm_checkpoint_time(checkpoint));
     add_text(json, "message", cm_checkpoint_message(checkpoint));
@@ -163,19 +163,19 @@ cJSON *cm_json_checkpoint(const cm_checkpoint *checkpoint)
     for (size_t i = 0; i < cm_checkpoint_parent_count(checkpoint); i++) {
         cJSON *parent = cm_need(cJSON_CreateObject());
         cm_id_hex(cm_checkpoint_parent(checkpoint, i), hex);
-        add_number(parent, "number", cm_checkpoint_parent_number(checkpoint, i));
+        cm_json_number(parent, "number", cm_checkpoint_parent_number(checkpoint, i));
         add_text(parent, "id", hex);
         cJSON_AddItemToArray(parents, parent);
     }
     const cm_save_stats *s = cm_checkpoint_stats(checkpoint);
     cJSON *stats = cm_need(cJSON_AddObjectToObject(json, "stats"));
-    add_number(stats, "logical_bytes", s->logical_bytes);
-    add_number(stats, "bytes_written", s->bytes_written);
-    add_number(stats, "pods", s->pods);
-    add_number(stats, "pods_new", s->pods_new);
+    cm_json_number(stats, "logical_bytes", s->logical_bytes);
+    cm_json_number(stats, "bytes_written", s->bytes_written);
+    cm_json_number(stats, "pods", s->pods);
+    cm_json_number(stats, "pods_new", s->pods_new);
     cm_need(cJSON_AddNumberToObject(stats, "walk_seconds", (double)s->walk_ns / 1e9));
     cm_need(cJSON_AddNumberToObject(stats, "write_seconds", (double)s->write_ns / 1e9));
-    add_number(json, "variable_count", cm_checkpoint_variable_count(checkpoint));
+    cm_json_number(json, "variable_count", cm_checkpoint_variable_count(checkpoint));
     cJSON *unsaved = cm_need(cJSON_AddObjectToObject(json, "unsaved"));
     for (size_t i = 0; i < cm_checkpoint_unsaved_count(checkpoint); i++)
         add_text(unsaved, cm_checkpoint_unsaved_name(checkpoint, i), cm_checkpoint_unsaved_reason(checkpoint, i));
@@ -189,11 +189,11 @@ cJSON *cm_json_variable(const cm_variable *v)
     add_text(json, "name", v->name);
     add_text(json, "type", v->type);
     add_text(json, "summary", v->summary);
-    add_number(json, "rank", v->rank);
-    add_number(json, "size", v->size);
-    add_number(json, "stored", v->stored);
-    add_number(json, "pods", v->pods);
-    add_number(json, "changed", v->changed);
+    cm_json_number(json, "rank", v->rank);
+    cm_json_number(json, "size", v->size);
+    cm_json_number(json, "stored", v->stored);
+    cm_json_number(json, "pods", v->pods);
+    cm_json_number(json, "changed", v->changed);
     cm_json_time(json, "changed_time", v->changed_time);
     cm_id_hex(&v->content, hex);
     add_text(json, "content", hex);

@@ -132,7 +132,7 @@ int cm_command_sessions(int argc, char **argv)
     cm_arguments a = {0};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_store *store = NULL;
-    if (cm_open(&a.options, &store) < 0)
+    if (cm_open(&a.options, CM_OPEN_READ, &store) < 0)
         return CM_EXIT_FAILURE;
     refs sessions = {0};
     cJSON *json = a.options.json ? cm_need(cJSON_CreateObject()) : NULL;
@@ -240,7 +240,7 @@ int cm_command_log(int argc, char **argv)
     log_arguments a = {.common = {.min = 1, .max = 1}, .most = UINT64_MAX};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_store *store = NULL;
-    if (cm_open(&a.common.options, &store) < 0)
+    if (cm_open(&a.common.options, CM_OPEN_READ, &store) < 0)
         return CM_EXIT_FAILURE;
 
     const char *address = a.common.values[0];

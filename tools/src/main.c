@@ -38,6 +38,7 @@ static const command commands[] = {
     {"diff", "Tell what differs between two checkpoints", cm_command_diff, false},
     {"stat", "Give sizes and facts of the store, a checkpoint or variables", cm_command_stat, false},
     {"verify", "Read everything again and check it", cm_command_verify, false},
+    {"gc", "Remove what no checkpoint needs, and give the space back", cm_command_gc, false},
     {"mount", "Show the store as files", cm_mount_main, true},
     {"umount", "End a mount", cm_umount_main, true},
     {"serve", "Own a store and serve the processes that use it (run on demand)", cm_serve_main, false},

@@ -216,3 +216,35 @@ void cm_table_print(cm_table *table)
     free(table->cells);
     free(table);
 }
+
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
+
+enum { BAR_WIDTH = 40, BAR_AFTER_NS = 1000000000, BAR_INTERVAL_NS = 100000000 };
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void cm_bar_draw(cm_bar *bar, uint64_t done, uint64_t total)
+{
+    int64_t time = now();
+    if (!bar->begun)
+        bar->begun = time;
+    if (!total || time - bar->begun < BAR_AFTER_NS || time - bar->drawn < BAR_INTERVAL_NS || !isatty(STDERR_FILENO))
+        return;
+    double part = done < total ? (double)done / (double)total : 1;
+    int filled = (int)(part * BAR_WIDTH);
+    fprintf(stderr, "\r[%.*s%*s] %3d %%", filled, "########################################", BAR_WIDTH - filled, "",
+            (int)(part * 100));
+    bar->drawn = time;
+}
+
+void cm_bar_clear(cm_bar *bar)
+{
+    if (bar->drawn)
+        fprintf(stderr, "\r%*s\r", BAR_WIDTH + 32, "");
+    bar->drawn = 0;
+}

@@ -44,6 +44,17 @@ void cm_table_colour(cm_table *table, cm_colour colour);
 /* Prints (the last column cut at the terminal's width) and frees. */
 void cm_table_print(cm_table *table);
 
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
+
+/* A bar on stderr, where that is a terminal, once it takes longer than a second. Start with zeros. */
+typedef struct cm_bar {
+    int64_t begun, drawn; /* nanoseconds; 0: not yet, and: it is not on the screen */
+} cm_bar;
+
+void cm_bar_draw(cm_bar *bar, uint64_t done, uint64_t total);
+/* Takes it off the screen; it may be drawn again. */
+void cm_bar_clear(cm_bar *bar);
+
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /* `p`, or the end of the program where it is NULL. */

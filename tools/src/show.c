@@ -181,7 +181,7 @@ int cm_command_diff(int argc, char **argv)
     cm_arguments a = {.min = 1, .max = 2};
     cm_parse(&argp, 0, argc, argv, &a);
     cm_store *store = NULL;
-    if (cm_open(&a.options, &store) < 0)
+    if (cm_open(&a.options, CM_OPEN_READ, &store) < 0)
         return CM_EXIT_FAILURE;
     cm_checkpoint *before = NULL, *after = NULL;
     int result = open_sides(store, &a, &before, &after);

@@ -301,6 +301,24 @@ typedef int (*cm_progress_visitor)(void *arg, uint64_t done, uint64_t total);
 CM_API CM_MUST_USE int cm_verify(cm_store *store, cm_damage_visitor damage, cm_progress_visitor progress, void *arg,
                                  cm_verify_report *report);
 
+/* ---- collecting what nothing refers to ----------------------------------------------------------------------------- */
+
+typedef struct cm_gc_report {
+    uint64_t kept, kept_bytes;       /* objects that stay, and their records */
+    uint64_t removed, removed_bytes; /* objects that go (dry run: would go), and their records */
+    uint64_t disk_before, disk_after;
+} cm_gc_report;
+
+/*
+ * [blocks] Removes all objects that no checkpoint with a number consists of, and gives their space on disk back. Saves go on meanwhile;
+ * those in progress when objects are removed fail with -ESTALE and are to be repeated. `progress`: objects looked at so far, of
+ * about `total`; non-zero from it ends the collection with nothing removed. `dry_run`: removes nothing.
+ * -EILSEQ: something that is to stay is damaged, so what it consists of cannot be told, and nothing was removed; -EROFS: open for
+ * reading only; -EBUSY: another collection is in progress.
+ */
+CM_API CM_MUST_USE int cm_gc(cm_store *store, bool dry_run, cm_progress_visitor progress, void *arg,
+                             cm_gc_report *report);
+
 #ifdef __cplusplus
 }
 #endif

@@ -144,8 +144,8 @@ enum { CM_PAYLOAD_MIN = 4096 };
 
 /*
  * What is needed to use a pod of a save again in later ones of the same store, by a caller who knows that everything in it and
- * below it is as it was: the objects, and the addresses that its externals lead to. Whether the store has lost it meanwhile is the
- * caller's to know (see cm_store_generation).
+ * below it is as it was: the objects, and the addresses that its externals lead to. A collection may have removed it from the store
+ * if the epoch of the save that uses it is not that of the save it was kept from.
  */
 typedef struct cm_kept cm_kept;
 
@@ -178,7 +178,7 @@ CM_API CM_MUST_USE int cm_save_begin_edit(cm_store *store, const char *session, 
 /*
  * [blocks] The variable `from_name` of a checkpoint of this store becomes the variable `name`, without its bytes being moved: its
  * pods and chunks are shared. (If it shares objects with other variables, its pods are rewritten as one; its buffers are
- * shared all the same.) -ENOENT: the checkpoint does not have it.
+ * shared all the same.) -ENOENT: the checkpoint does not have it; -ESTALE: the checkpoint was removed.
  */
 CM_API CM_MUST_USE int cm_save_carry(cm_save *save, const char *name, cm_checkpoint *from, const char *from_name);
 /* Of a save begun with cm_save_begin_edit: the variable is left out. -ENOENT: there is none. */
@@ -210,7 +210,8 @@ CM_API CM_MUST_USE int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit,
 CM_API CM_MUST_USE int cm_save_commit(cm_save *save, const char *message, const char *code);
 /*
  * [blocks up to `timeout_ms`] -EAGAIN: not yet. 0: the checkpoint is durable. Else why the save failed; the store is as
- * it was before.
+ * it was before. -ESTALE: a collection (cm_gc) has removed objects since the save began, and what it refers to may be among
+ * them: the save is to be repeated, with nothing kept from before.
  */
 CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
 /*
@@ -219,6 +220,8 @@ CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
  * workers are waited for instead. *copied: how much was. It cannot fail.
  */
 CM_API void cm_save_detach(cm_save *save, uint64_t limit, uint64_t *copied);
+/* The epoch of the store that the save belongs to: it changes when objects are removed. */
+CM_API uint64_t cm_save_epoch(const cm_save *save);
 /* The new checkpoint after cm_save_wait returned 0; the caller unrefs it. */
 CM_API cm_checkpoint *cm_save_checkpoint(cm_save *save);
 /*

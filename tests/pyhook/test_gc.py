@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking after a store: collections, beside saves of this and other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import chipmink
+import pytest
+from api_support import Command, find_command
+
+COMMAND = find_command()
+LONG = "CHIPMINK_LONG" in os.environ
+
+
+def noise(seed: int, size: int = 100_000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def failing(seed: int) -> list[Any]:
+    """A value of which much is in the store before it turns out that it cannot be saved."""
+    return [[noise(seed)], (i for i in ())]
+
+
+@pytest.fixture(params=["embedded", "served"])
+def opened(
+    request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[chipmink.Store]:
+    """A store of either kind."""
+    if request.param == "served":
+        if COMMAND is None:
+            pytest.skip("the chipmink command is not built")
+        monkeypatch.setenv("CHIPMINK_EMBEDDED", "0")
+        monkeypatch.setenv("CHIPMINK_COMMAND", str(COMMAND))
+    with chipmink.open(path) as store:
+        yield store
+    if request.param == "served" and path.exists():
+        subprocess.run([str(COMMAND), "stop", "--store", str(path)], check=True)
+
+
+@pytest.fixture
+def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Stores go through a server, and none is left behind."""
+    if COMMAND is None:
+        pytest.skip("the chipmink command is not built")
+    monkeypatch.setenv("CHIPMINK_EMBEDDED", "0")
+    monkeypatch.setenv("CHIPMINK_COMMAND", str(COMMAND))
+    yield Command(COMMAND, path)
+    if path.exists():
+        subprocess.run([str(COMMAND), "stop", "--store", str(path)], check=True)
+
+
+# ---- collections
+
+
+def test_what_was_not_saved_in_the_end_goes(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    first = session.save({"x": 1, "bad": failing(1), "y": [noise(2)]})
+    assert set(first.unsaved) == {"bad"}
+    planned = opened.gc(dry_run=True)
+    assert 100_000 < planned.removed_bytes < 110_000
+    assert planned.disk_after >= planned.disk_before - 10_000
+    assert opened.statistics()["objects"] == planned.kept + planned.removed
+    done = opened.gc()
+    assert done[:4] == planned[:4]
+    assert done.disk_after < done.disk_before - 90_000
+    assert opened.gc().removed == 0
+    assert opened.verify().damage == ()
+    assert session.load() == {"x": 1, "y": [noise(2)]}
+    session.save({"x": 1, "bad": [[noise(1)]], "y": [noise(2)]})  # writes again what was removed
+    assert session.load(names=["bad"]) == {"bad": [[noise(1)]]}
+    assert opened.verify().damage == ()
+
+
+def test_a_store_that_is_not_there(opened: chipmink.Store) -> None:
+    with pytest.raises(chipmink.StoreNotFound):
+        opened.gc()
+    assert not Path(opened.path).exists()
+
+
+def test_a_save_that_is_overtaken_is_repeated(opened: chipmink.Store) -> None:
+    """An object that removes what was saved just before it."""
+    session = opened.session("a")
+    session.save({"bad": failing(1)})
+    collections = []
+
+    class Collects:
+        def __reduce__(self) -> Any:
+            if len(collections) < 2:
+                collections.append(opened.gc())
+            return list, ()
+
+    saved = session.save({"a": [noise(1)], "b": Collects()})  # finds it in the store
+    assert collections[0].removed > 0
+    assert saved.number == 2
+    assert session.load()["a"] == [noise(1)]
+    assert opened.verify().damage == ()
+
+
+def test_damaged_bytes_are_left_as_they_are(path: Path) -> None:
+    """Chunks are not read: that one is not whole does not matter, and the store stays usable."""
+    with chipmink.open(path, embedded=True) as store:
+        store.session("a").save({"y": [noise(2)], "bad": failing(1)})
+    table = max((path / "db").glob("*.sst"), key=lambda table: table.stat().st_size)
+    table.write_bytes(table.read_bytes().replace(noise(2)[:50_000], bytes(50_000)))
+    with chipmink.open(path, embedded=True) as store:
+        before = store.statistics()["objects"]
+        assert store.verify().damage != ()
+        store.gc()
+        assert store.statistics()["objects"] < before
+        store.session("a").save({"z": 1})
+        store.session("a").save({"z": 2})
+        assert store.session("a").load() == {"z": 2}
+        assert store.verify().damage != ()
+
+
+def test_ctrl_c_ends_a_collection(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    session.save({str(i): [[noise(i * 1000 + k, 10)] for k in range(50)] for i in range(100)})
+    session.save({"bad": failing(1)})
+    before = opened.statistics()["objects"]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        while True:  # as often as the machine is too fast
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            try:
+                opened.gc(dry_run=True)
+            except KeyboardInterrupt:
+                break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert opened.statistics()["objects"] == before
+    assert opened.gc().removed > 0
+    assert opened.verify().damage == ()
+
+
+# ---- the command
+
+
+def test_the_command(served: Command, path: Path) -> None:
+    with chipmink.open(path) as store:
+        store.session("a").save({"x": 1, "bad": failing(1)})
+        planned = served.json("gc", "--dry-run")
+        assert 100_000 < planned["removed_bytes"] < 110_000
+        assert "would remove" in served.text("gc", "-n")
+        text = served.text("gc")
+        assert text.startswith(f"removed {planned['removed']} objects, 10")
+        assert f"; {planned['kept']} stay, " in text
+        assert served.json("gc")["removed"] == 0
+        assert store.verify().damage == ()
+
+
+def test_the_command_without_a_store(served: Command) -> None:
+    done = served.run("gc")
+    assert done.returncode == 1
+    assert b"no store" in done.stderr
+
+
+# ---- beside saves
+
+
+SAVER = """
+    import random, sys, time, chipmink
+    path, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    session = chipmink.open(path).session(name)
+    chance = random.Random(name)
+    pool = [random.Random(i).randbytes(20_000) for i in range(30)]
+    lists = [[k] * 300 for k in range(200)]
+    deadline, saved = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        held = chance.sample(pool, 5)
+        lists[chance.randrange(200)][0] += 1
+        bad = [[chance.choice(pool)], (i for i in ())]
+        checkpoint = session.save({"held": held, "lists": lists, "n": saved, "bad": bad})
+        saved += 1
+        again = session.load(checkpoint.number, names=["held", "n"])
+        assert again == {"held": held, "n": saved - 1}, checkpoint
+    print(saved)
+"""
+
+
+def test_collections_beside_saves_and_kills(served: Command, path: Path) -> None:
+    """Whatever is removed, and whenever the server dies, nothing that was saved is lost."""
+    seconds = 60 if LONG else 6
+    chipmink.open(path).session("first").save({"x": 1})
+    savers = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SAVER), str(path), name, str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    ending = threading.Event()
+
+    def kill() -> None:
+        chance = random.Random(5)
+        while not ending.wait(0.5 + chance.random()):
+            try:
+                os.kill(int((path / "writer.lock").read_text().split()[1]), signal.SIGKILL)
+            except (ProcessLookupError, OSError, IndexError):
+                time.sleep(0.1)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    removed = collections = 0
+    try:
+        while any(saver.poll() is None for saver in savers):
+            done = served.run("gc", "--json")
+            if done.returncode == 0:
+                collections += 1
+                removed += json.loads(done.stdout)["removed"]
+            else:
+                assert b"server" in done.stderr, done.stderr
+    finally:
+        ending.set()
+        killer.join()
+    assert [saver.wait() for saver in savers] == [0, 0]
+    assert collections > 0
+    assert removed > 0
+    with chipmink.open(path) as store:
+        for saver, name in zip(savers, ("one", "two"), strict=True):
+            assert saver.stdout is not None
+            assert len(store.session(name).log()) >= int(saver.stdout.read())
+        assert store.verify().damage == ()
+        store.gc()
+        assert store.verify().damage == ()
+        assert store.session("one").load()["lists"][199][1:] == [199] * 299
