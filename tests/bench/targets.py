@@ -8,23 +8,22 @@ and judges.
 from __future__ import annotations
 
 import gc
-import os
 import pickle
 import random
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import deltas
+import mount_rows
 import shapes
 from figure import Figure
 from meter import timed
-from stores import COMMAND, opened, stop_server
+from stores import opened
 from workloads import WORKLOADS
 
 KINDS = {
@@ -141,70 +140,13 @@ def one_variable(directory: str, seed: int, divisor: int, repeats: int) -> dict[
     return measured
 
 
-@contextmanager
-def mounted(directory: Path) -> Iterator[Path]:
-    """Mount the store in `directory` freshly: the kernel knows nothing of it."""
-    mount_point = directory / "mnt"
-    mount_point.mkdir(exist_ok=True)
-    environment = {**os.environ, "CHIPMINK_STORE": str(directory / "store")}
-    subprocess.run([COMMAND, "mount", mount_point], env=environment, check=True)
-    try:
-        yield mount_point
-    finally:
-        subprocess.run([COMMAND, "umount", mount_point], env=environment, check=True)
-        stop_server(directory / "store")
-
-
-def run_clocked(command: list[str | Path]) -> float:
-    """Return the seconds a command takes, its output thrown away."""
-    begun = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begun
-
-
-def mount_cat(
-    directory: str, seed: int, size: int, repeats: int, drop_caches: bool
-) -> dict[str, Any]:
-    """`cat` of one incompressible array through a fresh mount, then again from the page cache."""
-    place = Path(directory)
-    with opened(place / "store") as store:
-        store.session("bench").save({"array": shapes.incompressible(seed, size)})
-    measured: dict[str, Any] = {"cold": [], "warm": [], "cold disk": []}
-    path = Path("sessions/bench/head/vars/array.pkl")
-    for _ in range(repeats):
-        with mounted(place) as mount_point:
-            measured["bytes"] = (mount_point / path).stat().st_size
-            measured["cold"].append(run_clocked(["cat", mount_point / path]))
-            measured["warm"] += [run_clocked(["cat", mount_point / path]) for _ in range(3)]
-        if drop_caches:
-            os.sync()
-            Path("/proc/sys/vm/drop_caches").write_text("3")
-            with mounted(place) as mount_point:
-                measured["cold disk"].append(run_clocked(["cat", mount_point / path]))
-    return measured
-
-
-def mount_list(directory: str, variables: int, repeats: int) -> dict[str, Any]:
-    """`ls -l` of a directory of many variables through a fresh mount."""
-    place = Path(directory)
-    with opened(place / "store") as store:
-        store.session("bench").save({f"variable_{i:06d}": [i, str(i)] for i in range(variables)})
-    cold, warm = [], []
-    for _ in range(repeats):
-        with mounted(place) as mount_point:
-            path = mount_point / "sessions/bench/head/vars/"
-            cold.append(run_clocked(["ls", "-l", path]))
-            warm.append(run_clocked(["ls", "-l", path]))
-    return {"cold": cold, "warm": warm}
-
-
 IDS = {
     "walk": "walking a namespace for its first save, beside pickle.dumps",
     "unchanged": "bytes that an unchanged namespace writes",
     "unchanged_notebook": "the same for the namespace of the demo notebook",
     "full_load": "loading everything, beside pickle.load",
     "one_variable": "loading one variable of 100, beside a store of its own",
-    "mount": "cat and ls through the mount",
+    "mount": "the mount beside those of restic and borg, and a plain directory",
 }
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     **deltas.ACTIONS,
@@ -214,8 +156,7 @@ ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "prepare_load": prepare_load,
     "full_load": full_load,
     "one_variable": one_variable,
-    "mount_cat": mount_cat,
-    "mount_list": mount_list,
+    "mount": mount_rows.measure,
 }
 
 
@@ -229,9 +170,7 @@ class Limits:
     seed: int = 1
     divisor: int = 1
     repeats: int = 5
-    array_bytes: int = 1_000_000_000
-    variables: int = 10_000
-    drop_caches: bool = False
+    mount: mount_rows.Sizes = field(default_factory=mount_rows.Sizes)
 
 
 def measure(
@@ -335,44 +274,10 @@ def _measure_mount(
     limits: Limits,
     no_mount: str | None,
 ) -> Iterator[Figure]:
-    shown = f"{limits.array_bytes / 1e9:g} GB" if limits.array_bytes >= 1e8 else "a small array"
-    cold = Figure(f"cat of {shown} through a fresh mount", None, "GB/s", 1.0, at_most=False)
-    warm = Figure(f"cat of {shown} from the page cache", None, "GB/s", 5.0, at_most=False)
-    disk = Figure(
-        f"cat of {shown}, the store not in memory either", None, "GB/s", 1.0, at_most=False
-    )
-    listing = Figure(f"ls -l of {limits.variables:,} variables, fresh mount", None, "s", 0.3)
     if no_mount:
-        for figure in (cold, warm, listing):
-            figure.note, figure.excused = f"cannot mount here: {no_mount}", True
-            yield figure
+        note = f"cannot mount here: {no_mount}"
+        yield Figure("mount", None, "", 0, note=note, excused=True)
         return
-
-    median = statistics.median
     with scratch() as directory:
-        raw = call(
-            "mount_cat",
-            directory=directory,
-            seed=limits.seed,
-            size=limits.array_bytes,
-            repeats=limits.repeats,
-            drop_caches=limits.drop_caches,
-        )
-    cold.value = raw["bytes"] / median(raw["cold"]) / 1e9
-    cold.note = "random data; the store's own files are in the page cache"
-    warm.value = raw["bytes"] / median(raw["warm"]) / 1e9
-    cold.raw = warm.raw = disk.raw = raw
-    yield cold
-    if limits.drop_caches:
-        disk.value = raw["bytes"] / median(raw["cold disk"]) / 1e9
-        disk.note = "after drop_caches: bounded by the disk"
-        yield disk
-    yield warm
-
-    with scratch() as directory:
-        raw = call(
-            "mount_list", directory=directory, variables=limits.variables, repeats=limits.repeats
-        )
-    listing.value, listing.raw = median(raw["cold"]), raw
-    listing.note = f"again from the kernel's cache: {median(raw['warm']):.3f} s"
-    yield listing
+        raw = call("mount", directory=directory, **asdict(limits.mount))
+    yield from mount_rows.figures(raw, limits.mount)

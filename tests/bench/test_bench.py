@@ -122,6 +122,11 @@ def test_smoke(tmp_path: Path) -> None:
         assert work["systems"]["chipmink"]["left_out"] == []
     for figure in result["targets"]:
         assert figure["value"] is not None or figure["excused"], figure
+    if not any(figure["name"] == "mount" for figure in result["targets"]):  # it can be mounted
+        judged = {f["name"] for f in result["targets"] if f["name"].startswith("mount: ")}
+        assert {"mount: sequential read, warm", "mount: ls -l, fresh"} <= judged
+        report = (tmp_path / "bench.md").read_text()
+        assert all(name in report for name in ("### Mounts", "memory after: find and stat, warm"))
     assert {"growth.png", "rmtree.png", "patterns.png", "bench.md"} <= {
         path.name for path in tmp_path.iterdir()
     }
