@@ -103,6 +103,18 @@ static void add_parents(cJSON *root, cm_checkpoint *checkpoint, bool *good)
     }
 }
 
+static void add_cell(cJSON *root, const cm_cell *cell, bool *good)
+{
+    cJSON *object = cell ? cJSON_AddObjectToObject(root, "cell") : cJSON_AddNullToObject(root, "cell");
+
+    *good &= object != NULL;
+    if (!*good || !cell)
+        return;
+    add_number(object, "execution", cell->execution, good);
+    add_number(object, "duration_ns", cell->duration_ns, good);
+    add_string(object, "error", cell->error, good);
+}
+
 static void add_stats(cJSON *root, const cm_save_stats *stats, bool *good)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "stats");
@@ -175,6 +187,7 @@ int cm_describe_checkpoint(cm_checkpoint *checkpoint, char **text)
     add_time(root, "time", "time_ns", cm_checkpoint_time(checkpoint), &good);
     add_parents(root, checkpoint, &good);
     add_string(root, "message", cm_checkpoint_message(checkpoint), &good);
+    add_cell(root, cm_checkpoint_cell(checkpoint), &good);
     add_stats(root, cm_checkpoint_stats(checkpoint), &good);
     cJSON *list = cJSON_AddObjectToObject(root, "variables");
     good &= list != NULL;

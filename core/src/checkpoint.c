@@ -5,12 +5,18 @@
 #include "pod.h"
 #include "tree.h"
 
+/* Version 2 is version 1 that may tell of a cell; it is written only where one is told of. */
+enum { VERSION_CELL = 2 };
+enum { HAS_MESSAGE = 1, HAS_CODE = 2, HAS_CELL = 4 };
+
 /* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
 {
     cm_buffer_clear(out);
-    cm_buffer_append(out, CM_MAGIC_CHECKPOINT, 4);
+    const uint8_t version = c->cell ? VERSION_CELL : 1;
+    cm_buffer_append(out, CM_MAGIC_CHECKPOINT, 3);
+    cm_buffer_append(out, &version, 1);
     cm_buffer_string(out, c->session);
     cm_buffer_varint(out, c->number);
     cm_buffer_u64(out, (uint64_t)c->time);
@@ -19,11 +25,16 @@ int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
         cm_buffer_append(out, &c->parents[i].id, sizeof(cm_id));
         cm_buffer_varint(out, c->parents[i].number);
     }
-    cm_buffer_varint(out, (uint64_t)(c->message != NULL) | (uint64_t)(c->code != NULL) << 1);
+    cm_buffer_varint(out, (c->message ? HAS_MESSAGE : 0U) | (c->code ? HAS_CODE : 0U) | (c->cell ? HAS_CELL : 0U));
     if (c->message)
         cm_buffer_string(out, c->message);
     if (c->code)
         cm_buffer_string(out, c->code);
+    if (c->cell) {
+        cm_buffer_varint(out, c->cell->execution);
+        cm_buffer_varint(out, c->cell->duration_ns);
+        cm_buffer_string(out, c->cell->error);
+    }
     cm_buffer_varint(out, c->variable_count);
     cm_buffer_varint(out, c->namespace_size);
     cm_buffer_append(out, &c->variable_map, sizeof(cm_id));
@@ -45,15 +56,33 @@ static void read_id(cm_reader *reader, cm_id *id)
         memcpy(id, bytes, sizeof *id);
 }
 
+static int read_cell(cm_reader *reader, cm_cell **cell)
+{
+    *cell = calloc(1, sizeof **cell);
+    if (!*cell)
+        return cm_fail(ENOMEM, "out of memory");
+    (*cell)->execution = cm_read_varint(reader);
+    (*cell)->duration_ns = cm_read_bounded(reader, INT64_MAX);
+    (*cell)->error = cm_read_string(reader); /* NULL where reader->bad */
+    if (reader->bad)
+        return 0; /* told of at the end */
+    if (!*(*cell)->error) {
+        free((char *)(*cell)->error);
+        (*cell)->error = NULL;
+    }
+    return 0;
+}
+
 int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
 {
     cm_reader reader = cm_reader_of(content, size);
     const uint8_t *magic = cm_read_bytes(&reader, 4);
     if (!magic || memcmp(magic, CM_MAGIC_CHECKPOINT, 3) != 0)
         return cm_fail(EILSEQ, "not a checkpoint");
-    if (magic[3] != CM_MAGIC_CHECKPOINT[3])
-        return cm_fail(EPROTONOSUPPORT, "a checkpoint of format %u: this Chipmink reads format %u; use a newer one",
-                       magic[3], CM_MAGIC_CHECKPOINT[3]);
+    if (magic[3] < 1 || magic[3] > VERSION_CELL)
+        return cm_fail(EPROTONOSUPPORT,
+                       "a checkpoint of format %u: this Chipmink reads formats 1 to %d; use a newer one", magic[3],
+                       VERSION_CELL);
     c->session = cm_read_string(&reader);
     c->number = cm_read_varint(&reader);
     c->time = (int64_t)cm_read_u64(&reader);
@@ -64,9 +93,11 @@ int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
         read_id(&reader, &c->parents[i].id);
         c->parents[i].number = cm_read_varint(&reader);
     }
-    uint64_t has = cm_read_bounded(&reader, 3);
-    c->message = has & 1 ? cm_read_string(&reader) : NULL;
-    c->code = has & 2 ? cm_read_string(&reader) : NULL;
+    uint64_t has = cm_read_bounded(&reader, HAS_MESSAGE | HAS_CODE | (magic[3] == VERSION_CELL ? HAS_CELL : 0));
+    c->message = has & HAS_MESSAGE ? cm_read_string(&reader) : NULL;
+    c->code = has & HAS_CODE ? cm_read_string(&reader) : NULL;
+    if (has & HAS_CELL && read_cell(&reader, &c->cell))
+        return -ENOMEM;
     c->variable_count = cm_read_varint(&reader);
     c->namespace_size = cm_read_bounded(&reader, INT64_MAX);
     read_id(&reader, &c->variable_map);
@@ -92,6 +123,9 @@ void cm_checkpoint_clear(cm_checkpoint *c)
     free(c->session);
     free(c->message);
     free(c->code);
+    if (c->cell)
+        free((char *)c->cell->error);
+    free(c->cell);
     free(c->parents);
     for (size_t i = 0; c->unsaved && i < 2 * c->unsaved_count; i++)
         free(c->unsaved[i]);
@@ -169,16 +203,22 @@ static int decode_page(const void *value, size_t size, cm_page *out)
     return reader.bad || reader.at != reader.end ? cm_fail(EILSEQ, "damaged page record") : 0;
 }
 
-int cm_checkpoint_page(cm_checkpoint *c, uint64_t page, cm_page *out)
+int cm_checkpoint_page_find(cm_checkpoint *c, uint64_t page, cm_page *out)
 {
     uint8_t key[8];
     cm_page_key(page, key);
     cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
     int result = cm_map_find(c->store, &c->page_map, key, sizeof key, &value);
+    return result ? result : decode_page(value.data, value.size, out);
+}
+
+int cm_checkpoint_page(cm_checkpoint *c, uint64_t page, cm_page *out)
+{
+    int result = cm_checkpoint_page_find(c, page, out);
     if (result == -ENOENT)
         return cm_fail(EILSEQ, "checkpoint %s@%llu refers to page %016llx, which it does not have", c->session,
                        (unsigned long long)c->number, (unsigned long long)page);
-    return result ? result : decode_page(value.data, value.size, out);
+    return result;
 }
 
 /* ---- handles ----------------------------------------------------------------------------------------------------- */
@@ -261,6 +301,11 @@ const char *cm_checkpoint_message(const cm_checkpoint *c)
 const char *cm_checkpoint_code(const cm_checkpoint *c)
 {
     return c->code;
+}
+
+const cm_cell *cm_checkpoint_cell(const cm_checkpoint *c)
+{
+    return c->cell;
 }
 
 const cm_save_stats *cm_checkpoint_stats(const cm_checkpoint *c)

@@ -19,6 +19,7 @@ struct cm_checkpoint {
     uint64_t number;
     int64_t time;
     char *message, *code; /* NULL: none */
+    cm_cell *cell;        /* NULL: none; owned, with its error */
     cm_parent *parents;
     size_t parent_count;
     uint64_t variable_count, namespace_size;
@@ -56,25 +57,33 @@ void cm_page_key(uint64_t page, uint8_t key[8]);
 void cm_page_encode(const cm_page *page, cm_buffer *value);
 /* [blocks] -EILSEQ: no such page, or damaged. */
 CM_MUST_USE int cm_checkpoint_page(cm_checkpoint *checkpoint, uint64_t page, cm_page *out);
+/* The same, -ENOENT (without an error sentence) where it is not in the map: nothing refers there. */
+CM_MUST_USE int cm_checkpoint_page_find(cm_checkpoint *checkpoint, uint64_t page, cm_page *out);
 
 /* What a session's head ref holds. */
 typedef struct cm_head {
     uint64_t last, number; /* 0: none */
     char *branch;          /* NULL: detached */
-    cm_buffer raw;         /* as stored, for compare-and-swap; empty: absent */
-    cm_buffer branch_raw;  /* the branch's ref, likewise */
+    bool apart;            /* these are a branch's, not the head's, which stays where it is: */
+    uint64_t rest_number;
+    char *rest_branch;
+    cm_buffer raw;        /* as stored, for compare-and-swap; empty: absent */
+    cm_buffer branch_raw; /* the branch's ref, likewise */
 } cm_head;
 
 /* An absent head is an empty one on branch "main". */
 CM_MUST_USE int cm_head_read(cm_store *store, const char *session, cm_head *head);
+/* As if the head were on that branch. One that does not exist begins at the head. */
+CM_MUST_USE int cm_head_read_branch(cm_store *store, const char *session, const char *branch, cm_head *head);
 void cm_head_clear(cm_head *head);
 /*
- * One atomic commit of *txn: checkpoint `number`, its branch, the head; and, if `keep` is not NULL, a branch of that name at
+ * One atomic commit of *txn: checkpoint `number`, its branch, the head (unless that is apart); and, if `keep` is not NULL, a branch of that name at
  * the head as it was. *txn becomes NULL, but stays as it is with -EEXIST: the head has moved.
  */
 CM_MUST_USE int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, const cm_head *head,
                                 uint64_t number, const cm_id *checkpoint, const char *keep);
 /* Session and ref names: what may not be in them. */
 CM_MUST_USE int cm_name_check(const char *what, const char *name);
+CM_MUST_USE int cm_ref_name_check(const char *what, const char *name);
 
 #endif

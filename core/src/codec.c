@@ -389,7 +389,8 @@ unsigned cm_kind_guess(const void *content, size_t size)
         return CM_KIND_POD;
     if (size >= 4 && memcmp(content, CM_MAGIC_MAP, 4) == 0)
         return CM_KIND_MAP;
-    if (size >= 4 && memcmp(content, CM_MAGIC_CHECKPOINT, 4) == 0)
+    const uint8_t *version = (const uint8_t *)content + 3;
+    if (size >= 4 && memcmp(content, CM_MAGIC_CHECKPOINT, 3) == 0 && (*version == 1 || *version == 2))
         return CM_KIND_CHECKPOINT;
     return CM_KIND_CHUNK;
 }

@@ -74,6 +74,6 @@ unsigned cm_kind_guess(const void *content, size_t size);
 /* Magics: the first four bytes of contents that have one; the fourth is the format's version. */
 #define CM_MAGIC_POD        "CMP\x01"
 #define CM_MAGIC_MAP        "CMM\x01"
-#define CM_MAGIC_CHECKPOINT "CMC\x01"
+#define CM_MAGIC_CHECKPOINT "CMC" /* version 1, or 2: it may tell of a cell */
 
 #endif

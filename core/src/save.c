@@ -32,15 +32,23 @@ static void init_sync(cm_save *save)
 
 int cm_save_open_head(cm_save *save)
 {
-    int result = cm_head_read(save->store, save->session, save->head);
+    int result = save->branch ? cm_head_read_branch(save->store, save->session, save->branch, save->head)
+                              : cm_head_read(save->store, save->session, save->head);
     if (!result && save->head->number)
         result = cm_checkpoint_open_number(save->store, save->session, save->head->number, &save->parent);
     return result;
 }
 
-int cm_save_begin(cm_store *store, const char *session, cm_save **out)
+int cm_save_begin(cm_store *store, const char *session, cm_save **save)
+{
+    return cm_save_begin_on(store, session, NULL, save);
+}
+
+int cm_save_begin_on(cm_store *store, const char *session, const char *branch, cm_save **out)
 {
     int result = cm_name_check("session", session);
+    if (!result && branch)
+        result = cm_ref_name_check("branch", branch);
     if (!result)
         result = cm_store_enter(store);
     if (result)
@@ -53,10 +61,12 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **out)
     init_sync(save);
     save->store = cm_store_ref(store);
     save->session = strdup(session);
+    save->branch = branch ? strdup(branch) : NULL;
     save->head = calloc(1, sizeof *save->head);
     save->pending = cm_known_new();
     save->begin_ns = now_ns();
-    result = save->session && save->head && save->pending ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
+    bool whole = save->session && save->head && save->pending && (save->branch || !branch);
+    result = whole ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
     if (!result)
         result = store->backend->ops->begin(store->backend, &save->txn, &save->epoch);
     if (result) {
@@ -124,6 +134,23 @@ int cm_save_unsaved(cm_save *save, const char *name, const char *reason)
     cm_unsaved *u = &save->unsaved[save->unsaved_count++];
     *u = (cm_unsaved){strdup(name), strdup(reason)};
     return u->name && u->reason ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+int cm_save_set_cell(cm_save *save, const cm_cell *cell)
+{
+    if (save->cell || save->committer_started)
+        return cm_fail(EINVAL, "the cell of a save was set twice, or too late");
+    save->cell = malloc(sizeof *save->cell);
+    if (!save->cell)
+        return cm_fail(ENOMEM, "out of memory");
+    *save->cell = *cell;
+    save->cell->error = cell->error && *cell->error ? strdup(cell->error) : NULL;
+    return cell->error && *cell->error && !save->cell->error ? cm_fail(ENOMEM, "out of memory") : 0;
+}
+
+void cm_save_if_changed(cm_save *save)
+{
+    save->if_changed = true;
 }
 
 int cm_save_commit(cm_save *save, const char *message, const char *code)
@@ -195,7 +222,7 @@ void cm_save_free(cm_save *save)
     (void)!cm_save_cancel(save); /* once it is committed, that does nothing */
     if (save->txn)
         save->store->backend->ops->abort(save->txn);
-    if (save->checkpoint)
+    if (save->checkpoint && !save->unchanged)
         cm_known_merge(save->store->known, save->pending);
     cm_known_free(save->pending);
     for (uint32_t i = 0; i < save->pod_count; i++)
@@ -224,8 +251,12 @@ void cm_save_free(cm_save *save)
     free(save->variable_name);
     free(save->queue);
     free(save->session);
+    free(save->branch);
     free(save->message);
     free(save->code);
+    if (save->cell)
+        free((char *)save->cell->error);
+    free(save->cell);
     free(save->error_message);
     pthread_mutex_destroy(&save->lock);
     pthread_rwlock_destroy(&save->memory);

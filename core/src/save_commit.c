@@ -72,8 +72,10 @@ static int put_pages(cm_save *save, cm_id *root)
         return 0;
     }
     for (size_t i = 0; i < save->variable_count; i++) {
-        cm_pod *pod = save->pods[save->variables[i].pod->sequence];
-        pod->exported |= pod->kind == CM_POD_FRAGMENT; /* such a variable is found through what the fragment is of */
+        const cm_saved_variable *v = &save->variables[i];
+        cm_pod *pod = save->pods[v->pod->sequence];
+        /* Found through what the fragment is of; and an object of another variable through that one. */
+        pod->exported |= pod->kind == CM_POD_FRAGMENT || pod->sequence < v->first_pod;
     }
     for (uint32_t i = 0; i < save->pod_count; i++)
         for (cm_pod *pod = save->pods[i]; pod->exported && pod->parent && !pod->parent->exported; pod = pod->parent)
@@ -150,6 +152,20 @@ static uint64_t namespace_size(const cm_save *save)
     return size;
 }
 
+/* What a reader would find in `c`, the parent has. */
+static bool as_parent(const cm_save *save, const cm_checkpoint *c)
+{
+    const cm_checkpoint *p = save->parent;
+    if (!p || !cm_id_equal(&p->variable_map, &c->variable_map) || !cm_id_equal(&p->page_map, &c->page_map))
+        return false;
+    size_t known = 0; /* what could not be saved may be gone: it cannot be brought back */
+    for (size_t i = 0; i < c->unsaved_count; i++)
+        for (size_t k = 0; k < p->unsaved_count; k++)
+            known += strcmp(p->unsaved[2 * k], c->unsaved[2 * i]) == 0 &&
+                     strcmp(p->unsaved[2 * k + 1], c->unsaved[2 * i + 1]) == 0;
+    return known == c->unsaved_count;
+}
+
 static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t count, uint64_t number, int64_t time,
                           cm_id *id)
 {
@@ -166,6 +182,7 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
                        .time = time,
                        .message = save->message,
                        .code = save->code,
+                       .cell = save->cell,
                        .variable_count = count,
                        .namespace_size = namespace_size(save),
                        .unsaved = unsaved,
@@ -180,6 +197,9 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
         result = put_pages(save, &c.page_map);
     if (result)
         return result;
+    save->unchanged = save->if_changed && as_parent(save, &c);
+    if (save->unchanged)
+        return 0;
     count_stats(save, variables, count, &c.stats);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     result = cm_checkpoint_encode(&c, &content);
@@ -215,6 +235,10 @@ static int commit_once(cm_save *save, const cm_variable *ours)
         }
     if (!result)
         result = put_checkpoint(save, variables, count, number, time, &id);
+    if (!result && save->unchanged) {
+        save->checkpoint = cm_checkpoint_ref(save->parent);
+        return 0;
+    }
     if (!result && !point_of_no_return(save))
         result = -ECANCELED;
     if (!result)

@@ -135,9 +135,9 @@ enum cm_save_state { CM_SAVE_BUILDING, CM_SAVE_COMMITTING, CM_SAVE_DONE };
 
 struct cm_save {
     cm_store *store;
-    char *session;
-    cm_checkpoint *parent; /* NULL: none */
-    struct cm_head *head;  /* the session's head as it was at the start */
+    char *session, *branch; /* branch NULL: the one that the head is on */
+    cm_checkpoint *parent;  /* NULL: none */
+    struct cm_head *head;   /* the session's head as it was at the start */
     cm_backend_txn *txn;
     cm_known *pending; /* what the txn has put or found */
     uint64_t epoch;    /* of the store, when the txn began */
@@ -185,6 +185,9 @@ struct cm_save {
     cm_luck luck;       /* of pods and nodes */
     cm_luck chunk_luck; /* of chunks: of small buffers, and what large ones begin with */
     char *message, *code;
+    cm_cell *cell;
+    bool if_changed;
+    bool unchanged; /* and so nothing was committed: `checkpoint` is the parent */
     cm_checkpoint *checkpoint;
 };
 

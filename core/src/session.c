@@ -30,7 +30,7 @@ int cm_name_check(const char *what, const char *name)
     return 0;
 }
 
-static int ref_name_check(const char *what, const char *name)
+int cm_ref_name_check(const char *what, const char *name)
 {
     int result = cm_name_check(what, name);
     if (!result && (strcmp(name, "head") == 0 || strspn(name, "0123456789") == strlen(name)))
@@ -55,6 +55,7 @@ static char *number_key(const char *session, uint64_t number)
 void cm_head_clear(cm_head *head)
 {
     free(head->branch);
+    free(head->rest_branch);
     cm_buffer_free(&head->raw);
     cm_buffer_free(&head->branch_raw);
     *head = (cm_head){0};
@@ -67,6 +68,16 @@ static int read_ref(cm_store *store, char *key, cm_buffer *value)
     int result = store->backend->ops->ref_get(store->backend, key, value);
     free(key);
     return result;
+}
+
+/* Into branch_raw, which stays empty where there is no such branch. */
+static int read_branch(cm_store *store, const char *session, cm_head *head)
+{
+    int result = read_ref(store, key_of('b', session, head->branch), &head->branch_raw);
+    if (result != -ENOENT)
+        return result;
+    cm_buffer_clear(&head->branch_raw);
+    return 0;
 }
 
 int cm_head_read(cm_store *store, const char *session, cm_head *head)
@@ -95,12 +106,32 @@ int cm_head_read(cm_store *store, const char *session, cm_head *head)
         head->branch = NULL;
         return 0;
     }
-    result = read_ref(store, key_of('b', session, head->branch), &head->branch_raw);
-    if (result == -ENOENT) {
-        cm_buffer_clear(&head->branch_raw);
-        result = 0;
+    return read_branch(store, session, head);
+}
+
+int cm_head_read_branch(cm_store *store, const char *session, const char *branch, cm_head *head)
+{
+    int result = cm_head_read(store, session, head);
+    if (result || (head->branch && strcmp(head->branch, branch) == 0))
+        return result;
+    if (head->last) { /* else this is the session's first checkpoint, and its head goes along */
+        head->apart = true;
+        head->rest_number = head->number;
+        head->rest_branch = head->branch;
+        head->branch = NULL;
     }
-    return result;
+    free(head->branch);
+    head->branch = strdup(branch);
+    if (!head->branch)
+        return cm_fail(ENOMEM, "out of memory");
+    result = read_branch(store, session, head);
+    if (result || !head->branch_raw.size)
+        return result;
+    cm_reader reader = cm_reader_of(head->branch_raw.data, head->branch_raw.size);
+    head->number = cm_read_bounded(&reader, head->last);
+    if (reader.bad || !head->number)
+        return cm_fail(EILSEQ, "the branch '%s' of session '%s' in %s is damaged", branch, session, store->path);
+    return 0;
 }
 
 static void encode_head(cm_buffer *raw, uint64_t last, uint64_t number, const char *branch)
@@ -142,7 +173,10 @@ int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, 
     cm_cleanup(cm_cleanup_free) char *keep_key = key_of('b', session, keep ? keep : "");
     cm_cleanup(cm_buffer_free) cm_buffer head_value = CM_BUFFER_INIT, id_value = CM_BUFFER_INIT;
     cm_cleanup(cm_buffer_free) cm_buffer branch_value = CM_BUFFER_INIT, keep_value = CM_BUFFER_INIT;
-    encode_head(&head_value, number, number, branch);
+    if (head->apart)
+        encode_head(&head_value, number, head->rest_number, head->rest_branch);
+    else
+        encode_head(&head_value, number, number, branch);
     cm_buffer_append(&id_value, checkpoint, sizeof *checkpoint);
     cm_buffer_varint(&branch_value, number);
     cm_buffer_varint(&keep_value, head->number);
@@ -298,7 +332,7 @@ int cm_ref_set(cm_store *store, const char *session, enum cm_ref_kind kind, cons
 {
     int result = cm_name_check("session", session);
     if (!result)
-        result = ref_name_check(kind == CM_REF_TAG ? "tag" : "branch", name);
+        result = cm_ref_name_check(kind == CM_REF_TAG ? "tag" : "branch", name);
     if (!result)
         result = cm_store_enter(store);
     if (result)

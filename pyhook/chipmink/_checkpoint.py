@@ -59,6 +59,24 @@ def _variable(facts: Any) -> Variable:
     return Variable._make((*facts[:8], _moment(facts[8]), facts[9]))
 
 
+class Cell(NamedTuple):
+    """How the code of a checkpoint was run.
+
+    Attributes
+    ----------
+    execution : int
+        Its number in the notebook, as in ``In [7]``; 0 if it has none.
+    seconds : float
+        How long it ran.
+    error : str or None
+        ``ZeroDivisionError: division by zero``; None if it did not fail.
+    """
+
+    execution: int
+    seconds: float
+    error: str | None
+
+
 @dataclass(frozen=True)
 class Stats(Mapping[str, Any]):
     """What a save did. Also a mapping of its own attributes: ``dict(stats)``.
@@ -135,6 +153,8 @@ class Checkpoint:
     time : datetime.datetime
         When it was saved (UTC).
     message, code : str or None
+    cell : Cell or None
+        How the code was run, if that is known.
     unsaved : Mapping[str, str]
         What could not be saved: name to reason.
     stats : Stats
@@ -159,6 +179,8 @@ class Checkpoint:
         self.time = _moment(core.time)
         self.message = core.message
         self.code = core.code
+        cell = core.cell
+        self.cell = None if cell is None else Cell(cell[0], cell[1] / 1e9, cell[2])
         self.unsaved: Mapping[str, str] = MappingProxyType(core.unsaved)
         logical, written, pods, new, walk, write = core.stats
         seconds = {"walk": walk / 1e9, "write": write / 1e9}
@@ -184,6 +206,13 @@ class Checkpoint:
     def load(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Load its variables, or the named ones; see `Session.load`."""
         return _loading.load(self._core, names)
+
+    def groups(self) -> dict[str, str]:
+        """Tell which variables share objects: these have the same name of one of them.
+
+        What functions and classes refer to by name is not shared: it is looked up by name.
+        """
+        return self._core.groups(_loading.CODE_TYPES)
 
     def diff(self, before: Checkpoint | None) -> Diff:
         """Tell what differs from `before`; from nothing at all if that is None."""

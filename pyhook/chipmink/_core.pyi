@@ -17,6 +17,9 @@ def save(
     describe: Callable[[object], tuple[str, str]],
     bases: dict[str, dict[str, bytes]],
     shadow: Shadow,
+    branch: str | None = None,
+    cell: tuple[int, int, str | None] | None = None,
+    if_changed: bool = False,
 ) -> Saving: ...
 
 SaveResult: TypeAlias = tuple[Checkpoint, list[tuple[str, str]], str | None]
@@ -71,6 +74,7 @@ class Checkpoint:
     time: int
     message: str | None
     code: str | None
+    cell: tuple[int, int, str | None] | None
     store: str
     parents: tuple[tuple[int, str], ...]
     unsaved: dict[str, str]
@@ -85,13 +89,16 @@ class Checkpoint:
     def link(
         self, names: Iterable[str] | None = None, namespace: bool = True, buffers: bool = True
     ) -> Link: ...
-    def load(self, names: Iterable[str] | None = None, /) -> dict[str, Any]: ...
+    def load(
+        self, names: Iterable[str] | None = None, unpickler: Callable[..., Any] | None = None, /
+    ) -> dict[str, Any]: ...
+    def groups(self, types: frozenset[str], /) -> dict[str, str]: ...
 
 @final
 class Link:
     size: int
     buffer_sizes: tuple[int, ...]
-    def load(self) -> Any: ...
+    def load(self, unpickler: Callable[..., Any] | None = None, /) -> Any: ...
     def check(self) -> None: ...
     def read(self, offset: int, size: int, /) -> bytes: ...
     def buffers(self) -> list[bytes | bytearray]: ...

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import builtins
+import pickle
+import types
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, NoReturn
 
 from . import _core
@@ -23,7 +26,47 @@ def checked_names(names: Iterable[str] | None) -> list[str] | None:
     return unique
 
 
-def load(checkpoint: _core.Checkpoint, names: Iterable[str] | None) -> dict[str, Any]:
+# Types whose objects are code, which refers to variables by their names.
+CODE_TYPES = frozenset({"function", "type", "abc.ABCMeta"})
+
+
+def into(namespace: MutableMapping[str, Any]) -> Callable[..., pickle.Unpickler]:
+    """Give an unpickler for what becomes part of a namespace: functions find their globals there.
+
+    Without it, functions and classes that were defined in the session get globals of their own,
+    with the values that they refer to, so that they can be used anywhere.
+    """
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if module == "cloudpickle.cloudpickle" and name in made:
+                return made[name]
+            return super().find_class(module, name)
+
+    def make_function(code: types.CodeType, globals_: dict[str, Any], *rest: Any) -> Any:
+        here = isinstance(namespace, dict) and globals_.get("__name__") == namespace.get("__name__")
+        if not here:
+            return make(code, globals_, *rest)
+        namespace.setdefault("__builtins__", builtins)
+        return types.FunctionType(code, namespace, *rest)  # type: ignore[arg-type]
+
+    def set_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> Any:
+        if function.__globals__ is namespace:
+            state = (state[0], {**state[1], "__globals__": {}})
+        return setstate(function, state)
+
+    from cloudpickle import cloudpickle
+
+    make, setstate = cloudpickle._make_function, cloudpickle._function_setstate
+    made = {"_make_function": make_function, "_function_setstate": set_state}
+    return Unpickler
+
+
+def load(
+    checkpoint: _core.Checkpoint,
+    names: Iterable[str] | None,
+    unpickler: Callable[..., pickle.Unpickler] | None = None,
+) -> dict[str, Any]:
     """Load the named variables (all, if None) in one piece, so that what they share stays shared.
 
     Raises
@@ -37,14 +80,14 @@ def load(checkpoint: _core.Checkpoint, names: Iterable[str] | None) -> dict[str,
     if wanted == []:
         return {}
     try:
-        variables: dict[str, Any] = checkpoint.load(wanted)
+        variables: dict[str, Any] = checkpoint.load(wanted, unpickler)
     except NotFound as error:
         raise _missing(checkpoint, wanted or ()) or error from None
     except (StoreError, MemoryError):
         raise
     except Exception as error:
         wanted = wanted or [name for name, *_ in checkpoint.variables()]
-        _load_the_rest(checkpoint, wanted, error)
+        _load_the_rest(checkpoint, wanted, error, unpickler)
     return variables
 
 
@@ -65,7 +108,12 @@ def _address(checkpoint: _core.Checkpoint) -> str:
     return f"{checkpoint.session}@{checkpoint.number}"
 
 
-def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Exception) -> NoReturn:
+def _load_the_rest(
+    checkpoint: _core.Checkpoint,
+    names: list[str],
+    error: Exception,
+    unpickler: Callable[..., pickle.Unpickler] | None,
+) -> NoReturn:
     """Find out which variables a load of `names` failed for, load the others, and raise.
 
     Damage is found by reading alone. Where nothing is damaged, each variable is unpickled once for
@@ -81,7 +129,7 @@ def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Except
     loaded: dict[str, Any] = {}
     good = [name for name in names if name not in failed]
     try:
-        loaded = checkpoint.load(good) if damaged and good else {}
+        loaded = checkpoint.load(good, unpickler) if damaged and good else {}
     except (StoreError, MemoryError):
         raise
     except Exception:
@@ -89,13 +137,13 @@ def _load_the_rest(checkpoint: _core.Checkpoint, names: list[str], error: Except
     if good and not loaded:
         for name in good:
             try:
-                checkpoint.load([name])
+                checkpoint.load([name], unpickler)
             except (StoreError, MemoryError):
                 raise
             except Exception as reason:
                 failed[name] = reason
         good = [name for name in good if name not in failed]
-        loaded = checkpoint.load(good) if failed and good else {}
+        loaded = checkpoint.load(good, unpickler) if failed and good else {}
     if not failed:
         raise LoadError(f"{_address(checkpoint)} cannot be loaded: {_what(error)}") from error
     listing = "; ".join(f"{name!r} ({_what(reason)})" for name, reason in failed.items())

@@ -13,10 +13,10 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from . import _core, _namespace, _summary
-from ._checkpoint import Checkpoint, Diff
+from . import _core, _loading, _namespace, _summary
+from ._checkpoint import Cell, Checkpoint, Diff
 from ._command import embedded_by_default, find_command
 from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
 from ._pending import PendingSave
@@ -64,6 +64,8 @@ class Store:
         self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
         # What the namespace of each session last had in common with the store: name to content.
         self._bases: dict[str, dict[str, bytes]] = {}
+        # The branch that it was saved onto by name, where it was.
+        self._branches: dict[str, str | None] = {}
         # What each session's namespace consisted of when it was last saved.
         self._shadows: dict[str, _core.Shadow] = {}
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
@@ -239,6 +241,17 @@ def _text(what: str, text: object) -> str | None:
     return None if text is None else _summary.clean(text)
 
 
+class Job(NamedTuple):
+    """What is to be saved, and what is to be kept with it."""
+
+    items: list[tuple[str, Any]]
+    message: str | None = None
+    code: str | None = None
+    branch: str | None = None  # None: the one that the head is on
+    cell: Cell | None = None
+    if_changed: bool = False  # make no checkpoint without a change; give the parent
+
+
 class Session:
     """One line of work with a name: a notebook, a script. Made by `Store.session`.
 
@@ -344,6 +357,7 @@ class Session:
         message: str | None = None,
         code: str | None = None,
         names: Iterable[str] | None = None,
+        branch: str | None = None,
     ) -> Checkpoint:
         """Save a namespace as the next checkpoint. It is on disk when this returns.
 
@@ -359,6 +373,9 @@ class Session:
             text that can be stored in them (NUL, lone surrogates) is kept as an escape sequence.
         names : iterable of str, optional
             Save exactly these.
+        branch : str, optional
+            Save onto this branch (begun at the head if there is none), wherever the head is: the
+            checkpoint descends from it and moves it. The head goes along if it is on that branch.
 
         Returns
         -------
@@ -376,11 +393,8 @@ class Session:
         StoreError
             It could not be written (disk full, permissions). What was saved before still stands.
         """
-        items = _namespace.select(namespace, names)
-        message, code = _text("message", message), _text("code", code)
-        self.store._check()
-        with self.store._alone():
-            checkpoint = self._save(items, message, code)
+        job = Job(_namespace.select(namespace, names), message, code, branch)
+        checkpoint = self._save(job)
         self._tell(checkpoint)
         return checkpoint
 
@@ -390,6 +404,7 @@ class Session:
         message: str | None = None,
         code: str | None = None,
         names: Iterable[str] | None = None,
+        branch: str | None = None,
     ) -> PendingSave:
         """Save as `save` does, but return when everything is taken in; it is written meanwhile.
 
@@ -401,14 +416,12 @@ class Session:
         PendingSave
             Call its `protect` before anything that was saved may change.
         """
-        items = _namespace.select(namespace, names)
-        message, code = _text("message", message), _text("code", code)
+        job = Job(_namespace.select(namespace, names), message, code, branch)
         store = self.store
         store._check()
 
         def repeat() -> Checkpoint:
-            with store._alone():
-                checkpoint = self._save(items, message, code)
+            checkpoint = self._save(job)
             self._tell(checkpoint)
             return checkpoint
 
@@ -418,22 +431,27 @@ class Session:
             return checkpoint
 
         with store._alone():
-            saving = self._retry(lambda: self._begin(items, message, code))
+            saving = self._retry(lambda: self._begin(job))
             store._pending = pending = PendingSave(saving, finish, repeat)
         return pending
 
-    def _begin(
-        self, items: list[tuple[str, Any]], message: str | None, code: str | None
-    ) -> _core.Saving:
+    def _begin(self, job: Job) -> _core.Saving:
+        store, cell = self.store, job.cell
+        if store._branches.get(self.name) != job.branch:
+            store._bases.pop(self.name, None)  # what another branch had does not count
+        store._branches[self.name] = job.branch
         return _core.save(
-            self.store._writer(),
+            store._writer(),
             self.name,
-            items,
-            message,
-            code,
+            job.items,
+            _text("message", job.message),
+            _text("code", job.code),
             _summary.describe,
-            self.store._bases,
-            self.store._shadow(self.name),
+            store._bases,
+            store._shadow(self.name),
+            job.branch,
+            cell and (cell.execution, int(cell.seconds * 1e9), _text("error", cell.error)),
+            job.if_changed,
         )
 
     @staticmethod
@@ -447,17 +465,17 @@ class Session:
                     raise
         raise AssertionError
 
-    def _save(
-        self, items: list[tuple[str, Any]], message: str | None, code: str | None
-    ) -> Checkpoint:
-        """Save, and wait for it."""
+    def _save(self, job: Job) -> Checkpoint:
+        """Save, and wait for it; do not tell of what others did."""
 
         def save() -> _core.SaveResult:
-            result = self._begin(items, message, code).wait(-1, True)
+            result = self._begin(job).wait(-1, True)
             assert result is not None  # it has no timeout
             return result
 
-        return self._made(self._retry(save))
+        self.store._check()
+        with self.store._alone():
+            return self._made(self._retry(save))
 
     def _made(self, result: _core.SaveResult) -> Checkpoint:
         core, arrivals, branch = result
@@ -485,7 +503,7 @@ class Session:
                 stacklevel=3,
             )
 
-    def pull(self, namespace: MutableMapping[str, Any]) -> list[str]:
+    def pull(self, namespace: MutableMapping[str, Any], branch: str | None = None) -> list[str]:
         """Bring what others have put into the session into a namespace.
 
         Variables that were added or changed by others since this process last saved, checked out or
@@ -495,19 +513,21 @@ class Session:
         ----------
         namespace : MutableMapping
             For example ``globals()``.
+        branch : str, optional
+            The branch that this process saves onto, where it names one.
 
         Returns
         -------
         list[str]
             The names concerned.
         """
-        head = self._find(None)
+        head = self._find(branch)
         base = self.store._bases.get(self.name, {})
         contents = _contents(head)
         changed = [name for name, content in contents.items() if base.get(name) != content]
         removed = [name for name in base if name not in contents]
         if changed:
-            namespace.update(head.load(changed))
+            namespace.update(_loading.load(head._core, changed, _loading.into(namespace)))
         for name in removed:
             namespace.pop(name, None)
         self.store._bases[self.name] = contents
@@ -582,7 +602,9 @@ class Session:
         Checkpoint
         """
         target = self._find_own(at)
-        loaded = None if into is None else target.load()
+        loaded = None
+        if into is not None:
+            loaded = _loading.load(target._core, None, _loading.into(into))
         head = self.head
         branch = at if isinstance(at, str) and self.branches.get(at) == target.number else None
         bases = self.store._bases

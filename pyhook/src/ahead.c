@@ -327,11 +327,11 @@ static PyObject *ahead_next(PyObject *object)
  * The cyclic collector is off meanwhile: it would search the growing graph again and again, and find nothing, for nothing
  * that is being loaded is garbage.
  */
-PyObject *cm_unpickle(cm_module *module, PyObject *ahead)
+PyObject *cm_unpickle(PyObject *make, PyObject *ahead)
 {
     PyObject *args = PyTuple_Pack(1, ahead);
     PyObject *kwargs = Py_BuildValue("{sO}", "buffers", ahead);
-    PyObject *unpickler = args && kwargs ? PyObject_Call(module->unpickler, args, kwargs) : NULL;
+    PyObject *unpickler = args && kwargs ? PyObject_Call(make, args, kwargs) : NULL;
     int collecting = PyGC_Disable();
     PyObject *value = unpickler ? PyObject_CallMethod(unpickler, "load", NULL) : NULL;
     if (collecting)

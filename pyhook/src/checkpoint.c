@@ -111,6 +111,15 @@ static PyObject *checkpoint_unsaved(PyObject *self, void *Py_UNUSED(closure))
     return unsaved;
 }
 
+static PyObject *checkpoint_cell(PyObject *self, void *Py_UNUSED(closure))
+{
+    const cm_cell *cell = cm_checkpoint_cell(cm_checkpoint_unwrap(self));
+    if (!cell)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(KKN)", (unsigned long long)cell->execution, (unsigned long long)cell->duration_ns,
+                         cm_text(cell->error));
+}
+
 static PyObject *checkpoint_stats(PyObject *self, void *Py_UNUSED(closure))
 {
     const cm_save_stats *s = cm_checkpoint_stats(cm_checkpoint_unwrap(self));
@@ -224,6 +233,47 @@ static PyObject *checkpoint_objects(PyObject *self, PyObject *Py_UNUSED(none))
     return PyErr_Occurred() ? NULL : cm_raise(cm_module_of(self), result);
 }
 
+typedef struct alone_types {
+    PyThreadState *state; /* released while the core works */
+    PyObject *types;
+} alone_types;
+
+static bool is_alone(void *arg, const cm_variable *variable)
+{
+    alone_types *a = arg;
+    PyEval_RestoreThread(a->state);
+    PyObject *type = cm_text(variable->type);
+    bool alone = type && PySet_Contains(a->types, type) == 1;
+    Py_XDECREF(type);
+    PyErr_Clear();
+    a->state = PyEval_SaveThread();
+    return alone;
+}
+
+static PyObject *checkpoint_groups(PyObject *self, PyObject *types)
+{
+    if (!PyAnySet_Check(types))
+        return PyErr_Format(PyExc_TypeError, "groups() takes a set, not %s", Py_TYPE(types)->tp_name);
+    uint32_t *groups = NULL;
+    size_t count = 0;
+    alone_types alone = {PyEval_SaveThread(), types};
+    int result = cm_checkpoint_groups(cm_checkpoint_unwrap(self), is_alone, &alone, &groups, &count);
+    PyEval_RestoreThread(alone.state);
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    const cm_variable *variables = NULL;
+    result = cm_checkpoint_variables(cm_checkpoint_unwrap(self), &variables, &count); /* loaded already */
+    PyObject *found = result < 0 ? cm_raise(cm_module_of(self), result) : PyDict_New();
+    for (size_t i = 0; found && i < count; i++) {
+        PyObject *leader = cm_text(variables[groups[i]].name);
+        if (!leader || PyDict_SetItemString(found, variables[i].name, leader))
+            Py_CLEAR(found);
+        Py_XDECREF(leader);
+    }
+    free(groups);
+    return found;
+}
+
 /* ---- linking ----------------------------------------------------------------------------------------------------- */
 
 /* The names as C strings borrowed from `names`, a tuple of str; the caller frees the array. */
@@ -292,16 +342,17 @@ static PyObject *open_ahead(PyObject *self, PyObject *names)
 
 static PyObject *checkpoint_load(PyObject *self, PyObject *args)
 {
-    PyObject *sequence = Py_None;
-    if (!PyArg_ParseTuple(args, "|O", &sequence))
+    PyObject *sequence = Py_None, *unpickler = Py_None;
+    if (!PyArg_ParseTuple(args, "|OO", &sequence, &unpickler))
         return NULL;
     PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
     PyObject *ahead = names ? open_ahead(self, names) : NULL;
-    PyObject *value = ahead ? cm_unpickle(cm_module_of(self), ahead) : NULL;
+    PyObject *make = unpickler == Py_None ? cm_module_of(self)->unpickler : unpickler;
+    PyObject *value = ahead ? cm_unpickle(make, ahead) : NULL;
     if (!value && ahead && cm_ahead_conflicts(ahead)) {
         PyErr_Clear();
         PyObject *link = PyObject_CallMethod(self, "link", "(O)", names);
-        value = link ? PyObject_CallMethod(link, "load", NULL) : NULL;
+        value = link ? PyObject_CallMethod(link, "load", "(O)", unpickler) : NULL;
         Py_XDECREF(link);
     }
     Py_XDECREF(ahead);
@@ -323,7 +374,13 @@ static PyMethodDef methods[] = {
      PyDoc_STR("link(names=None, namespace=True, buffers=True)\n--\n\n"
                "The pickle stream of the named variables (of all); namespace: as a dict, else of the one value.")},
     {"load", checkpoint_load, METH_VARARGS,
-     PyDoc_STR("load(names=None, /)\n--\n\nUnpickles the named variables (all) as a dict.")},
+     PyDoc_STR(
+         "load(names=None, unpickler=None, /)\n--\n\n"
+         "Unpickles the named variables (all) as a dict; unpickler(file, buffers=...): instead of pickle.Unpickler.")},
+    {"groups", checkpoint_groups, METH_O,
+     PyDoc_STR("groups(types, /)\n--\n\n"
+               "{name: name}: variables that share objects have the same one of them; what variables of `types`, a set "
+               "of type names, refer to does not count.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -334,6 +391,7 @@ static PyGetSetDef getset[] = {
     {"time", checkpoint_time, NULL, PyDoc_STR("Nanoseconds since the epoch."), NULL},
     {"message", checkpoint_message, NULL, PyDoc_STR("What was said when it was saved, or None."), NULL},
     {"code", checkpoint_code, NULL, PyDoc_STR("The code that led to it, or None."), NULL},
+    {"cell", checkpoint_cell, NULL, PyDoc_STR("(execution number, nanoseconds, error or None), or None."), NULL},
     {"store", checkpoint_store, NULL, PyDoc_STR("Path of its store."), NULL},
     {"parents", checkpoint_parents, NULL, PyDoc_STR("((number, id), ...)."), NULL},
     {"unsaved", checkpoint_unsaved, NULL, PyDoc_STR("{name: reason} of what could not be saved."), NULL},

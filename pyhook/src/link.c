@@ -87,11 +87,14 @@ static PyObject *read_buffers(PyObject *self)
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-static PyObject *link_load(PyObject *self, PyObject *Py_UNUSED(none))
+static PyObject *link_load(PyObject *self, PyObject *args)
 {
     cm_module *module = cm_module_of(self);
+    PyObject *unpickler = Py_None;
+    if (!PyArg_ParseTuple(args, "|O", &unpickler))
+        return NULL;
     PyObject *ahead = cm_ahead_of_link(module, self, ((Link *)self)->link);
-    PyObject *value = ahead ? cm_unpickle(module, ahead) : NULL;
+    PyObject *value = ahead ? cm_unpickle(unpickler == Py_None ? module->unpickler : unpickler, ahead) : NULL;
     Py_XDECREF(ahead);
     return value;
 }
@@ -163,7 +166,8 @@ static PyObject *link_buffer_sizes(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyMethodDef methods[] = {
-    {"load", link_load, METH_NOARGS, PyDoc_STR("load()\n--\n\nUnpickles it, which runs what is stored in it.")},
+    {"load", link_load, METH_VARARGS,
+     PyDoc_STR("load(unpickler=None, /)\n--\n\nUnpickles it, which runs what is stored in it.")},
     {"check", link_check, METH_NOARGS,
      PyDoc_STR("check()\n--\n\nReads all that load() reads and unpickles nothing; raises what is wrong.")},
     {"read", link_read, METH_VARARGS, PyDoc_STR("read(offset, size, /)\n--\n\nBytes of the stream.")},

@@ -76,8 +76,8 @@ PyObject *cm_ahead_new(cm_module *module, cm_store *store, cm_stream *stream);
 bool cm_ahead_conflicts(PyObject *ahead);
 /* The same for a link that `owner` keeps open: slower to begin, but never in conflict. */
 PyObject *cm_ahead_of_link(cm_module *module, PyObject *owner, cm_link *link);
-/* Unpickles what `ahead` reads. */
-PyObject *cm_unpickle(cm_module *module, PyObject *ahead);
+/* Unpickles what `ahead` reads, by make(ahead, buffers=ahead).load(); `make` is pickle.Unpickler or like it. */
+PyObject *cm_unpickle(PyObject *make, PyObject *ahead);
 /*
  * A buffer as a stream with its buffers in band would give it: a bytearray where it was writable, else bytes. Its memory
  * (*memory) is not cleared.

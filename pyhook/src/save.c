@@ -323,25 +323,59 @@ PyType_Spec cm_saving_spec = {
 
 /* ---- saving --------------------------------------------------------------------------------------------------------- */
 
+/* A converter: (execution number, nanoseconds, error or None) or None; the error is borrowed from the tuple. */
+static int convert_cell(PyObject *object, void *out)
+{
+    cm_cell *cell = out;
+    unsigned long long execution, duration;
+    if (object == Py_None)
+        return 1;
+    if (!PyTuple_Check(object)) {
+        PyErr_SetString(PyExc_TypeError, "a cell is a tuple (execution number, nanoseconds, error)");
+        return 0;
+    }
+    if (!PyArg_ParseTuple(object, "KKz", &execution, &duration, &cell->error))
+        return 0;
+    cell->execution = execution;
+    cell->duration_ns = duration;
+    return 1;
+}
+
+static int set_cell(const cm_module *module, cm_save *save, const cm_cell *cell)
+{
+    if (!cell->execution && !cell->duration_ns && !cell->error)
+        return 0;
+    int result = cm_save_set_cell(save, cell);
+    if (result < 0)
+        cm_raise(module, result);
+    return result;
+}
+
 const char cm_py_save_doc[] = PyDoc_STR(
-    "save(store, session, items, message, code, describe, bases, shadow)\n--\n\n"
+    "save(store, session, items, message, code, describe, bases, shadow, branch=None, cell=None, "
+    "if_changed=False)\n--\n\n"
     "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
     "but "
     "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
     "with what others saved, and puts the base for the next save there at the end. `shadow` remembers what was saved, "
     "for "
-    "the next save of the same namespace. Returns a Saving.");
+    "the next save of the same namespace. With `branch` the checkpoint is made on that branch, wherever the head is. "
+    "`cell`: (execution number, nanoseconds, error or None). `if_changed`: without a change none is made, and the "
+    "parent "
+    "is given. Returns a Saving.");
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store",    "session", "items",  "message", "code",
-                                           "describe", "bases",   "shadow", NULL};
+    static const char *const keywords[] = {"store", "session", "items",  "message", "code",       "describe",
+                                           "bases", "shadow",  "branch", "cell",    "if_changed", NULL};
     cm_module *module = PyModule_GetState(self);
     PyObject *store_object, *items, *describe, *bases, *shadow;
-    const char *session, *message, *code;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOO!O!", (char **)keywords, module->store, &store_object,
+    const char *session, *message, *code, *branch = NULL;
+    cm_cell cell = {0};
+    int if_changed = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOO!O!|zO&p", (char **)keywords, module->store, &store_object,
                                      &session, &PyList_Type, &items, &message, &code, &describe, &PyDict_Type, &bases,
-                                     module->shadow, &shadow))
+                                     module->shadow, &shadow, &branch, convert_cell, &cell, &if_changed))
         return NULL;
     saving_object *saving = (saving_object *)module->saving->tp_alloc(module->saving, 0);
     if (!saving)
@@ -361,7 +395,7 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     strcpy(saving->session, session);
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = cm_save_begin(store, session, &saving->save);
+    result = cm_save_begin_on(store, session, branch, &saving->save);
     cm_store_unref(store); /* the save keeps it open */
     Py_END_ALLOW_THREADS
     if (result < 0) {
@@ -372,7 +406,9 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(shadow), describe);
     if (!saving->walk && !PyErr_Occurred())
         PyErr_NoMemory();
-    if (!saving->walk || set_base(module, saving->save, bases, session) ||
+    if (if_changed)
+        cm_save_if_changed(saving->save);
+    if (!saving->walk || set_cell(module, saving->save, &cell) || set_base(module, saving->save, bases, session) ||
         save_items(module, saving->save, saving->walk, items) || commit(module, saving->save, message, code)) {
         end_saving(saving);
         Py_DECREF(saving);

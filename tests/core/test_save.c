@@ -2,6 +2,8 @@
 /* Saving: what a checkpoint records, what it costs when little changed (P1, P2), what a cancelled or failed one leaves. */
 #include "graph.h"
 
+#include "checkpoint.h"
+
 #include <pthread.h>
 #include <unistd.h>
 
@@ -134,6 +136,83 @@ START_TEST(changes_are_told)
     check_description(second, "changing", "#1=[0 1 77 3 4]");
     cm_checkpoint_unref(first);
     cm_checkpoint_unref(second);
+}
+END_TEST
+
+START_TEST(cells_are_told_of)
+{
+    cm_save *save = begin(store, "s");
+    save_node(save, "v", number_list(0, 5), &whole);
+    ck_ok(cm_save_set_cell(save, &(cm_cell){7, 1500000000, "ZeroDivisionError: division by zero"}));
+    ck_fails(cm_save_set_cell(save, &(cm_cell){8, 0, NULL}), EINVAL, "twice");
+    cm_checkpoint *c = finish(save);
+    const cm_cell *cell = cm_checkpoint_cell(c);
+    ck_assert_ptr_nonnull(cell);
+    ck_assert_uint_eq(cell->execution, 7);
+    ck_assert_uint_eq(cell->duration_ns, 1500000000);
+    ck_assert_str_eq(cell->error, "ZeroDivisionError: division by zero");
+
+    /* Every way to cut it short, and a version that has no cells, is refused. */
+    uint8_t *content;
+    size_t size;
+    ck_ok(cm_object_read(store, cm_checkpoint_id(c), (void **)&content, &size));
+    ck_assert_uint_eq(content[3], 2);
+    for (size_t cut = 0; cut < size; cut++) {
+        cm_checkpoint decoded = {0};
+        ck_assert_int_eq(cm_checkpoint_decode(content, cut, &decoded), -EILSEQ);
+        cm_checkpoint_clear(&decoded);
+    }
+    for (unsigned version = 0; version < 5; version++) {
+        cm_checkpoint decoded = {0};
+        content[3] = (uint8_t)version;
+        int result = cm_checkpoint_decode(content, size, &decoded);
+        ck_assert_int_eq(result, version == 1 ? -EILSEQ : version == 2 ? 0 : -EPROTONOSUPPORT);
+        cm_checkpoint_clear(&decoded);
+    }
+    free(content);
+    cm_checkpoint_unref(c);
+
+    save = begin(store, "s");
+    save_node(save, "v", number_list(0, 5), &whole);
+    ck_ok(cm_save_set_cell(save, &(cm_cell){8, 0, NULL}));
+    c = finish(save);
+    ck_assert_uint_eq(cm_checkpoint_cell(c)->execution, 8);
+    ck_assert_ptr_null(cm_checkpoint_cell(c)->error);
+    cm_checkpoint_unref(c);
+    save = begin(store, "s");
+    c = finish(save);
+    ck_assert_ptr_null(cm_checkpoint_cell(c));
+    cm_checkpoint_unref(c);
+}
+END_TEST
+
+/* Saves {v: [from ... from + 4]}, if that is a change. */
+static cm_checkpoint *save_if_changed(long from, const char *unsaved)
+{
+    cm_save *save = begin(store, "s");
+    cm_save_if_changed(save);
+    save_node(save, "v", number_list(from, 5), &whole);
+    if (unsaved)
+        ck_ok(cm_save_unsaved(save, "lock", unsaved));
+    return finish(save);
+}
+
+START_TEST(nothing_is_made_where_nothing_changed)
+{
+    static const struct {
+        long from;
+        const char *unsaved;
+        uint64_t number;
+    } steps[] = {{0, NULL, 1}, {0, NULL, 1}, {1, NULL, 2}, {1, "why", 3}, {1, "why", 3}, {1, "else", 4}, {1, NULL, 4}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        cm_checkpoint *c = save_if_changed(steps[i].from, steps[i].unsaved);
+        ck_assert_uint_eq(cm_checkpoint_number(c), steps[i].number);
+        cm_session_info info;
+        ck_ok(cm_session_get(store, "s", &info));
+        ck_assert_uint_eq(info.last_number, steps[i].number);
+        cm_session_info_clear(&info);
+        cm_checkpoint_unref(c);
+    }
 }
 END_TEST
 
@@ -497,6 +576,8 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, checkpoint_says_what_it_is);
     tcase_add_test(tcase, changes_are_told);
+    tcase_add_test(tcase, cells_are_told_of);
+    tcase_add_test(tcase, nothing_is_made_where_nothing_changed);
     tcase_add_test(tcase, unchanged_writes_almost_nothing);
     tcase_add_test(tcase, one_leaf_changes_the_pods_above_it);
     tcase_add_test(tcase, a_changed_slice_of_a_buffer_writes_its_chunks);

@@ -137,6 +137,44 @@ START_TEST(branches_and_tags)
 }
 END_TEST
 
+/* Saves [value] onto a branch, wherever the head is; the number of the parent, 0 for none. */
+static uint64_t save_on(const char *session, const char *branch, long value)
+{
+    node *n = node_new(&nodes, NODE_LIST);
+    node_add(&nodes, n, node_int(&nodes, value));
+    cm_save *save;
+    ck_ok(cm_save_begin_on(store, session, branch, &save));
+    save_node(save, "v", n, &(cutting){{1}, 0, 0});
+    cm_checkpoint *c = finish(save);
+    uint64_t parent = cm_checkpoint_parent_count(c) ? cm_checkpoint_parent_number(c, 0) : 0;
+    cm_checkpoint_unref(c);
+    return parent;
+}
+
+START_TEST(two_work_on_branches_of_their_own)
+{
+    cm_save *save;
+    ck_assert_uint_eq(save_on("s", "main", 1), 0);
+    ck_assert_uint_eq(save_on("s", "other", 2), 1); /* new: begins at the head, which stays */
+    check_head("s", 2, 1, "main");
+    ck_assert_uint_eq(save_on("s", "main", 3), 1);
+    check_head("s", 3, 3, "main");
+    ck_assert_uint_eq(save_on("s", "other", 4), 2);
+    check_head("s", 4, 3, "main");
+    check_refs("s", CM_REF_BRANCH, "main=3 other=4 ");
+    ck_ok(cm_head_set(store, "s", NULL, 1)); /* detached; that stays as well */
+    ck_assert_uint_eq(save_on("s", "main", 5), 3);
+    check_head("s", 5, 1, NULL);
+    ck_ok(cm_head_set(store, "s", "other", 0));
+    ck_assert_uint_eq(save_on("s", "other", 6), 4);
+    check_head("s", 6, 6, "other");
+    check_at("s@main", 5, "#1=[5]");
+    ck_assert_uint_eq(save_on("t", "trial", 7), 0); /* the first of a session has its head */
+    check_head("t", 1, 1, "trial");
+    ck_fails(cm_save_begin_on(store, "s", "a/b", &save), EINVAL, "branch name");
+}
+END_TEST
+
 START_TEST(detached_heads_make_branches)
 {
     for (long i = 1; i <= 3; i++)
@@ -326,6 +364,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, sessions_begin_with_their_first_save);
     tcase_add_test(tcase, branches_and_tags);
+    tcase_add_test(tcase, two_work_on_branches_of_their_own);
     tcase_add_test(tcase, detached_heads_make_branches);
     tcase_add_test(tcase, checkpoints_by_id_and_prefix);
     tcase_add_test(tcase, readers_follow_refs);

@@ -167,6 +167,13 @@ cJSON *cm_json_checkpoint(const cm_checkpoint *checkpoint)
         add_text(parent, "id", hex);
         cJSON_AddItemToArray(parents, parent);
     }
+    const cm_cell *cell = cm_checkpoint_cell(checkpoint);
+    cJSON *run = cm_need(cell ? cJSON_AddObjectToObject(json, "cell") : cJSON_AddNullToObject(json, "cell"));
+    if (cell) {
+        cm_json_number(run, "execution", cell->execution);
+        cm_need(cJSON_AddNumberToObject(run, "seconds", (double)cell->duration_ns / 1e9));
+        add_text(run, "error", cell->error);
+    }
     const cm_save_stats *s = cm_checkpoint_stats(checkpoint);
     cJSON *stats = cm_need(cJSON_AddObjectToObject(json, "stats"));
     cm_json_number(stats, "logical_bytes", s->logical_bytes);

@@ -33,6 +33,17 @@ static void show_facts(const cm_checkpoint *c)
              cm_size_text(s->logical_bytes, text), cm_size_text(s->bytes_written, other), (unsigned long long)s->pods,
              (unsigned long long)s->pods_new);
     show_field("size", line);
+    const cm_cell *cell = cm_checkpoint_cell(c);
+    if (cell) {
+        char number[32] = "";
+        if (cell->execution)
+            snprintf(number, sizeof(number), "[%llu] ", (unsigned long long)cell->execution);
+        snprintf(line, sizeof(line), "%sran %.3f s%s", number, (double)cell->duration_ns / 1e9,
+                 cell->error ? " and failed" : "");
+        show_field("cell", line);
+        if (cell->error)
+            show_field("error", cell->error);
+    }
     if (cm_checkpoint_message(c))
         show_field("message", cm_checkpoint_message(c));
 }

@@ -189,6 +189,13 @@ typedef struct cm_save_stats {
     uint64_t write_ns;      /* from then until the checkpoint was durable */
 } cm_save_stats;
 
+/* How the code of a checkpoint was run. */
+typedef struct cm_cell {
+    uint64_t execution;   /* its number in the notebook, as in "In [7]"; 0: none */
+    uint64_t duration_ns; /* how long it ran */
+    const char *error;    /* "ZeroDivisionError: division by zero"; NULL: it did not fail */
+} cm_cell;
+
 /* [blocks] `revision`: NULL or "" or "head"; a number; a branch; a tag; an id or a unique prefix of >= 8 digits. */
 CM_API CM_MUST_USE int cm_checkpoint_open(cm_store *store, const char *session, const char *revision,
                                           cm_checkpoint **checkpoint);
@@ -207,6 +214,7 @@ CM_API uint64_t cm_checkpoint_number(const cm_checkpoint *checkpoint);
 CM_API int64_t cm_checkpoint_time(const cm_checkpoint *checkpoint);
 CM_API const char *cm_checkpoint_message(const cm_checkpoint *checkpoint); /* NULL: none */
 CM_API const char *cm_checkpoint_code(const cm_checkpoint *checkpoint);    /* NULL: none */
+CM_API const cm_cell *cm_checkpoint_cell(const cm_checkpoint *checkpoint); /* NULL: not known */
 CM_API const cm_save_stats *cm_checkpoint_stats(const cm_checkpoint *checkpoint);
 CM_API size_t cm_checkpoint_parent_count(const cm_checkpoint *checkpoint);
 CM_API const cm_id *cm_checkpoint_parent(const cm_checkpoint *checkpoint, size_t i);
@@ -224,6 +232,15 @@ CM_API CM_MUST_USE int cm_checkpoint_variable(cm_checkpoint *checkpoint, const c
                                               const cm_variable **variable);
 /* [blocks] Everything the checkpoint consists of, each object once: its own record, maps, pods, trees, chunks. */
 CM_API CM_MUST_USE int cm_checkpoint_objects(cm_checkpoint *checkpoint, cm_object_visitor visit, void *arg);
+
+/* Whether what the variable refers to does not count as shared with it, as of a function that finds what it uses by name. */
+typedef bool (*cm_alone_visitor)(void *arg, const cm_variable *variable);
+/*
+ * [blocks] Which variables share objects, directly or by way of others: (*groups)[i] is the smallest index (as of
+ * cm_checkpoint_variables) of those in the group of variable i. `alone` may be NULL. The caller frees *groups.
+ */
+CM_API CM_MUST_USE int cm_checkpoint_groups(cm_checkpoint *checkpoint, cm_alone_visitor alone, void *arg,
+                                            uint32_t **groups, size_t *count);
 
 enum cm_change { CM_ADDED = 'A', CM_REMOVED = 'R', CM_CHANGED = 'C' };
 /* `before` is NULL for CM_ADDED, `after` for CM_REMOVED. */

@@ -47,6 +47,13 @@ typedef struct cm_body {
  */
 CM_API CM_MUST_USE int cm_save_begin(cm_store *store, const char *session, cm_save **save);
 
+/*
+ * As cm_save_begin, on a branch: the checkpoint descends from it and moves it; the session's head goes along if it is on that
+ * branch, and else stays where it is. A branch that does not exist yet begins at the head. For several who work on one session
+ * at once, each on a branch of its own.
+ */
+CM_API CM_MUST_USE int cm_save_begin_on(cm_store *store, const char *session, const char *branch, cm_save **save);
+
 /* Everything built until _end or _cancel belongs to the variable. After _cancel its pods are as if never built. */
 CM_API CM_MUST_USE int cm_save_variable_begin(cm_save *save, const char *name);
 /*
@@ -203,6 +210,14 @@ enum cm_arrival {
 typedef int (*cm_arrival_visitor)(void *arg, enum cm_arrival what, const char *name);
 /* After cm_save_wait returned 0: what the merge did, by name. `*branch` (borrowed): where theirs is; NULL: no conflict. */
 CM_API CM_MUST_USE int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit, void *arg, const char **branch);
+
+/* Before the commit: how the code was run. Copied. */
+CM_API CM_MUST_USE int cm_save_set_cell(cm_save *save, const cm_cell *cell);
+/*
+ * Before the commit: if the checkpoint would have the parent's variables, all as they were, and no unsaved ones that the parent
+ * does not list, none is made, and cm_save_checkpoint gives the parent.
+ */
+CM_API void cm_save_if_changed(cm_save *save);
 
 /*
  * Starts committing what was built, in the background. `message` and `code` may be NULL; copied.

@@ -1,0 +1,643 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A namespace whose states are all kept: what `attach` returns."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from typing import Any, Protocol
+
+from . import _loading, _namespace, _summary, _views
+from ._checkpoint import Cell, Checkpoint
+from ._claim import Claim, claim
+from ._command import find_command
+from ._errors import Error, NotFound, StoreError
+from ._progress import Progress
+from ._store import Job, Revision, Session
+
+_LOGGED = 20  # checkpoints that the log shows
+_LOAD_APART = 64 << 20  # bytes from which on a checkout loads group by group, to show how far it is
+
+
+class Host(Protocol):
+    """Where an attachment lives: a notebook's kernel, a terminal, a script."""
+
+    call: str  # how its methods are called there, with {} for the name
+
+    def say(self, line: str) -> None:
+        """Tell something that was asked for."""
+
+    def warn(self, line: str) -> None:
+        """Tell that something went wrong."""
+
+    def run(self, code: str) -> None:
+        """Run a cell again, in the namespace; an exception says that it failed."""
+
+    def leave(self) -> None:
+        """Undo what made it an attachment's host."""
+
+
+class Attachment:
+    """A namespace that is saved after every cell, or every few seconds in a script.
+
+    Made by `attach`. In a notebook, ``%chipmink NAME ...`` calls the method NAME.
+
+    Attributes
+    ----------
+    session : Session
+        For everything else that sessions can do.
+    """
+
+    def __init__(
+        self, session: Session, namespace: dict[str, Any], host: Host, branch: str | None
+    ) -> None:
+        self.session = session
+        self._namespace = namespace
+        self._host = host
+        self._lock = threading.RLock()
+        self._detached = self._paused = self._skipping = False
+        self._saved = False  # what is in the namespace descends from self._at
+        self._redo: list[int] = []
+        self._code: list[str] = []  # that ran since the last save
+        self._told: dict[str, str] = {}  # what is unsaved, and why
+        self._failed = False
+        self._message: str | None = None  # for the checkpoint of this cell
+        self._asked = False  # it was saved in the middle
+        self._same: set[int] = set()  # checkpoints that are their parents, loaded
+        session.store._writer()  # makes the store, and fails now if it cannot be written
+        self._claim: Claim | None
+        self._claim, owner = self._claim_branch(branch)
+        tip = session.branches.get(self._claim.branch)
+        self._at = tip or (session.head.number if session.head else 0)
+        self._found = self._at
+        self._greet(owner)
+
+    def _how(self, magic: str, method: str | None = None) -> str:
+        """Say how something is called where this attachment lives."""
+        return self._host.call.format(magic if "%" in self._host.call else method or f"{magic}()")
+
+    # ---- branches
+
+    def _claim_branch(self, wanted: str | None) -> tuple[Claim, int | None]:
+        """Take the branch; or, if another process has it, one beside it. Its process, if so."""
+        store, name = self.session.store.path, self.session.name
+        branches = self.session.branches
+        if wanted is not None and wanted not in branches and self.session.head is not None:
+            raise NotFound(f"the session {name!r} has no branch {wanted!r}")
+        first = wanted or self.session.current_branch or "main"
+        owner = None
+        number = 1
+        while True:
+            branch = first if number == 1 else f"{first}-{number}"
+            taken = claim(store, name, branch)
+            if isinstance(taken, Claim):
+                return taken, owner
+            owner = taken if owner is None else owner
+            number += 1
+
+    def _greet(self, owner: int | None) -> None:
+        name = self.session.name
+        beside = ""
+        if owner is not None and self._claim:
+            process = f"process {owner}" if owner else "another process"
+            beside = f"; {process} works on it too, so this one has the branch {self._claim.branch}"
+        if not self._at:
+            self._host.say(f"{name}: new, in {self.session.store.path}{beside}")
+            return
+        found = self.session.checkpoint(self._at)
+        self._skipping = True  # nothing of it is in the namespace yet
+        count = len(found.variables)
+        many, them = (f"{count} variables", "them") if count != 1 else ("1 variable", "it")
+        self._host.say(
+            f"{name}: {many} at {found.number} ({_views.moment(found.time)}, "
+            f"{_views.cell_name(found)}), {self._how('checkout')} brings {them} back{beside}"
+        )
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+        self._claim = None
+
+    def _leads(self) -> bool:
+        """Tell whether the session's head is where this attachment is."""
+        branch, head = self.session.current_branch, self.session.head
+        if self._claim is not None:
+            return branch == self._claim.branch
+        return branch is None and head is not None and head.number == self._at
+
+    def _set_head(self, branch: str | None, number: int) -> None:
+        self.session.store._writer().set_head(self.session.name, branch, number)
+
+    def _begin_branch(self, name: str | None = None) -> str:
+        """Go on, on a new branch from here."""
+        session, leads, number = self.session, self._leads(), self._at
+        if name is None:
+            name = f"branch-{session._state()[0] + 1}"
+            while name in session.branches:
+                name += "x"
+        taken = claim(session.store.path, session.name, name)
+        if not isinstance(taken, Claim):
+            raise Error(
+                f"the branch {name!r} is in use by the process {taken}: choose another name"
+            )
+        try:
+            session.branch(name, number)
+        except BaseException:
+            taken.release()
+            raise
+        self._release()
+        self._claim = taken
+        if leads:
+            self._set_head(name, number)
+        return name
+
+    def _move(self, target: Checkpoint, branch: str | None, reset: bool) -> str | None:
+        """Make `target` what the next save descends from.
+
+        `reset`: the branch goes there. Else we go to `branch`, or to one that ends there, or the
+        next save begins a new one. Gives a note if that is not what was asked for.
+        """
+        leads, note = self._leads(), None
+        here = self._claim.branch if self._claim else None
+        if reset:
+            if here is not None:
+                self.session.branch(here, target)
+            if leads:
+                self._set_head(here, target.number)
+        elif (
+            here is None
+            or branch not in (None, here)
+            or (self.session.branches.get(here) != target.number)
+        ):
+            self._release()
+            tips = [b for b, number in self.session.branches.items() if number == target.number]
+            for tip in tips if branch is None else [branch]:
+                taken = claim(self.session.store.path, self.session.name, tip)
+                if isinstance(taken, Claim):
+                    self._claim = taken
+                    break
+                note = f"process {taken} has the branch {tip}: the next save begins another one"
+            if leads:
+                self._set_head(self._claim.branch if self._claim else None, target.number)
+        self._at = target.number
+        return note
+
+    # ---- saving
+
+    def _items(self) -> list[tuple[str, Any]]:
+        items = _namespace.select(self._namespace, None)
+        return [(name, value) for name, value in items if not isinstance(value, Attachment)]
+
+    def _checkpoint(
+        self,
+        code: str | None = None,
+        message: str | None = None,
+        cell: Cell | None = None,
+        if_changed: bool = False,
+    ) -> Checkpoint:
+        """Save the namespace. All saving of an attachment is done here."""
+        with self._lock:
+            if self._claim is None:
+                self._begin_branch()
+            assert self._claim is not None
+            whole = "\n\n".join(filter(None, (*self._code, code))) or None
+            before = self._at if self._saved else 0
+            checkpoint = self.session._save(
+                Job(
+                    self._items(),
+                    message,
+                    whole,
+                    self._claim.branch,
+                    cell,
+                    if_changed and self._saved,
+                )
+            )
+            self._code.clear()
+            self._at, self._saved = checkpoint.number, True
+            if self._redo and before and checkpoint.diff(self.session.checkpoint(before)):
+                self._redo.clear()
+            self._tell(checkpoint)
+            return checkpoint
+
+    def _tell(self, checkpoint: Checkpoint) -> None:
+        """Say, once, what a save could not do, and what others did."""
+        if self._failed:
+            self._failed = False
+            self._host.say(f"saved again: {checkpoint.number} has everything")
+        unsaved = dict(checkpoint.unsaved)
+        new = {name: why for name, why in unsaved.items() if self._told.get(name) != why}
+        self._told = unsaved
+        if new:
+            listed = _views.names((f"{name} ({why})" for name, why in new.items()), 3)
+            self._host.say(f"not saved: {listed}")
+        if checkpoint.arrived:
+            came = _views.names(checkpoint.arrived)
+            self._host.say(f"{came} came from elsewhere: {self._how('pull')} brings it in")
+        if checkpoint.conflicts:
+            both = _views.names(checkpoint.conflicts)
+            branch = next(iter(checkpoint.conflicts.values()))
+            self._host.say(f"{both} was changed elsewhere too: theirs is on the branch {branch}")
+
+    def _after_cell(self, code: str, cell: Cell | None, own: bool) -> None:
+        """Save after a cell; never raise. `own`: it was nothing but commands of ours."""
+        with self._lock:
+            if self._detached:
+                return
+            skip, self._skipping = self._skipping or self._paused, False
+            message, self._message = self._message, None
+            asked, self._asked = self._asked, False
+            if skip or (own and not self._saved):
+                if not own:
+                    self._code.append(code)
+                return
+            if own and asked:
+                return
+            if own:
+                code, cell = "", None
+            self._try(code, message=message, cell=cell, if_changed=own or asked)
+
+    def _after_seconds(self, message: str | None, cell: Cell, if_changed: bool) -> None:
+        """Save what a script has done by now; never raise."""
+        with self._lock:
+            if not self._detached and not self._paused:
+                self._try("", message=message, cell=cell, if_changed=if_changed)
+
+    def _try(self, code: str, **how: Any) -> None:
+        """Save, or say in one line why not; the next save then has what this one has not."""
+        try:
+            self._checkpoint(code or None, **how)
+            return
+        except KeyboardInterrupt:
+            why = "interrupted; the next save has all of it"
+        except Exception as error:
+            why = f"{_why(error)}; the next save has all of it"
+        self._failed = True
+        if code:
+            self._code.append(code)
+        self._host.warn(f"not saved: {why}")
+
+    def save(self, message: str | None = None) -> None:
+        """Save now, with a message."""
+        with self._lock:
+            self._check()
+            checkpoint = self._checkpoint(message=message)
+            self._asked = True
+            self._host.say(f"saved {checkpoint.number}")
+
+    def skip(self) -> None:
+        """Do not save after this cell; the next save has what it did."""
+        self._check()
+        self._skipping = True
+
+    def pause(self) -> None:
+        """Save nothing until `resume`."""
+        self._check()
+        self._paused = True
+        self._host.say(f"paused: {self._how('resume')} saves again")
+
+    def resume(self) -> None:
+        """Save after every cell again."""
+        self._check()
+        self._paused = False
+        self._host.say("saving after every cell")
+
+    def detach(self) -> None:
+        """Save no more, and let others have the branch."""
+        with self._lock:
+            self._check()
+            self._detach()
+            self._host.say(f"detached from {self.session.name}")
+
+    def _detach(self) -> None:
+        self._detached = True
+        self._host.leave()
+        self._release()
+
+    def _check(self) -> None:
+        if self._detached:
+            raise Error(f"detached from {self.session.name}: attach again")
+
+    # ---- looking
+
+    def log(self, most: int = _LOGGED) -> _views.Table:
+        """Show the newest checkpoints of all branches, and how they descend from each other."""
+        last = self.session._state()[0]
+        numbers = range(last, max(last - most, 0), -1)
+        refs: dict[int, list[str]] = {}
+        for kind in (self.session.branches, self.session.tags):
+            for name, number in kind.items():
+                refs.setdefault(number, []).append(name)
+        found = []
+        for number in numbers:
+            try:
+                found.append(self.session.checkpoint(number))
+            except NotFound:  # it was removed
+                continue
+        return _views.log(found, self._at, refs, max(last - most, 0))
+
+    def status(self) -> _views.Table:
+        """Show where this namespace is, and what of it is not saved."""
+        rows = [
+            ("session", f"{self.session.name} in {self.session.store.path}"),
+            ("branch", self._claim.branch if self._claim else "the next save begins one"),
+        ]
+        if self._at:
+            at = self.session.checkpoint(self._at)
+            took = sum(at.stats.seconds.values())
+            written = _views.size(at.stats.bytes_written)
+            rows.append(("at", f"{at.number}, {_views.moment(at.time)}, {_views.cell_name(at)}"))
+            rows.append(("saved", f"{len(at.variables)} variables, {written} written"))
+            rows.append(("took", _views.duration(took)))
+            rows.extend(("not saved", f"{name}: {why}") for name, why in at.unsaved.items())
+        if self._at and not self._saved:
+            rows.append(("", f"nothing of it is here yet: {self._how('checkout')} brings it back"))
+        if self._paused or self._detached:
+            rows.append(("", "detached" if self._detached else "paused"))
+        return _views.Table("", ("", ""), rows)
+
+    def diff(self, a: Revision = None, b: Revision = None) -> _views.Table:
+        """Show what differs between two checkpoints; from `a` to here, or from the parent to here.
+
+        Parameters
+        ----------
+        a, b : int, str or Checkpoint, optional
+        """
+        after = self._revision(b)
+        before: Checkpoint | None
+        if a is None:
+            before = self.session.checkpoint(after.parents[0]) if after.parents else None
+        else:
+            before = self._revision(a)
+        return _views.diff(before, after, after.diff(before))
+
+    def _revision(self, at: Revision) -> Checkpoint:
+        if at is None or at == "head":
+            at = self._at
+            if not at:
+                raise NotFound(f"{self.session.name} has no checkpoint yet")
+        if isinstance(at, str) and at.isdecimal():
+            at = int(at)
+        return self.session._find_own(at)
+
+    # ---- moving
+
+    def checkout(self, at: Revision = None, rerun: bool = False) -> None:
+        """Make the namespace what it was at a checkpoint.
+
+        What is the same in both is not touched. What shares objects with something that is replaced
+        is replaced together with it. The state left is saved first.
+
+        Parameters
+        ----------
+        at : int, str or Checkpoint, optional
+            None: what was there when this process attached, for example after a crash.
+        rerun : bool
+            Run the cells again that made what could not be saved.
+        """
+        with self._lock:
+            self._check()
+            restore = at is None
+            if restore and not self._found:
+                raise NotFound(f"{self.session.name} was new: checkout NUMBER goes to a checkpoint")
+            target = self._revision(self._found if restore else at)
+            branch = at if isinstance(at, str) and at in self.session.branches else None
+            self._leave_saved("before checkout")
+            self._go(target, branch=branch, reset=restore, rerun=rerun)
+
+    def undo(self, steps: int = 1) -> None:
+        """Go back to before the last cell that changed something; the log keeps what is undone."""
+        with self._lock:
+            self._check()
+            self._leave_saved("before undo")
+            target, left = self._revision(None), []
+            for _ in range(steps):
+                left.append(target.number)
+                target = self._before_change(target)
+            redo = [*self._redo, *left]
+            self._go(target, reset=True)
+            self._redo = redo
+
+    def _before_change(self, checkpoint: Checkpoint) -> Checkpoint:
+        while checkpoint.parents:
+            parent = self.session.checkpoint(checkpoint.parents[0])
+            if checkpoint.number not in self._same and checkpoint.diff(parent):
+                return parent
+            checkpoint = parent
+        raise Error(f"nothing to undo: {checkpoint.number} is the first checkpoint")
+
+    def redo(self, steps: int = 1) -> None:
+        """Go forward to what was undone, as long as nothing was changed since."""
+        with self._lock:
+            self._check()
+            self._leave_saved("before redo")
+            if len(self._redo) < max(steps, 1):
+                raise Error("nothing to redo")
+            redo = self._redo[:-steps]
+            self._go(self.session.checkpoint(self._redo[-steps]), reset=True)
+            self._redo = redo
+
+    def _leave_saved(self, message: str) -> None:
+        """Save what is here, if it is not in a checkpoint yet."""
+        if self._saved or self._items():
+            self._checkpoint(message=message, if_changed=True)
+
+    def _go(
+        self,
+        target: Checkpoint,
+        branch: str | None = None,
+        reset: bool = False,
+        rerun: bool = False,
+    ) -> None:
+        here = self.session.checkpoint(self._at) if self._saved else None
+        replaced = self._replace(here, target)
+        note = self._move(target, branch, reset)
+        bases = self.session.store._bases
+        bases[self.session.name] = {
+            n: bytes.fromhex(v.content) for n, v in target.variables.items()
+        }
+        self.session.store._branches[self.session.name] = (
+            self._claim.branch if self._claim else None
+        )
+        self._saved = True
+        self._told = dict(target.unsaved)
+        self._settle(target)
+        self._redo.clear()
+        self._host.say("; ".join(filter(None, (f"at {_address(target)}: {replaced}", note))))
+        self._miss(target, rerun)
+
+    def _settle(self, target: Checkpoint) -> None:
+        """Save what was loaded, if that is not what it was: libraries may copy what they load."""
+        self._try("", message=f"checkout {target.number}", if_changed=True)
+        if self._at != target.number:
+            self._same.add(self._at)
+        self._asked = True
+
+    def _replace(self, here: Checkpoint | None, target: Checkpoint) -> str:
+        """Make the namespace that of `target`; `here` is what it is. Gives what was done."""
+        namespace = self._namespace
+        old = here.variables if here else {}
+        differing = [
+            name
+            for name, variable in target.variables.items()
+            if name not in old or old[name].content != variable.content
+        ]
+        load = self._with_what_they_share(target, differing)
+        loaded = self._load(target, load)
+        gone = [name for name in old if name not in target.variables]
+        for name in here.unsaved if here else ():
+            kept = name in target.unsaved and self._maker(here, name) == self._maker(target, name)
+            if name not in target.variables and not kept:
+                gone.append(name)
+        gone = [name for name in gone if name in namespace]
+        for name in gone:
+            del namespace[name]
+        again = any(name not in namespace for name in loaded)
+        for name, value in loaded.items():
+            if name not in namespace or not _summary.same_atom(namespace[name], value):
+                namespace[name] = value
+        if again:
+            self._order(target)
+        done = (("brought", [n for n in load if n not in old]), ("removed", gone))
+        parts = [f"{what} {_views.names(which)}" for what, which in done if which]
+        back = [name for name in load if name in old]
+        if back:
+            parts.insert(0, f"replaced {_views.names(back)}")
+        return ", ".join(parts) or "nothing differs"
+
+    def _order(self, target: Checkpoint) -> None:
+        """Put the variables in their order: of what is shared, the first one has it."""
+        namespace = self._namespace
+        for name in target.variables:
+            if name in namespace:
+                namespace[name] = namespace.pop(name)
+
+    def _with_what_they_share(self, target: Checkpoint, names: list[str]) -> list[str]:
+        if not names or len(names) == len(target.variables):
+            return names
+        groups = target.groups()
+        wanted = {groups[name] for name in names}
+        return [name for name in target.variables if groups[name] in wanted]
+
+    def _load(self, target: Checkpoint, names: list[str]) -> dict[str, Any]:
+        """Load some variables; those of one group together, so that they share what they did."""
+        unpickler = _loading.into(self._namespace)
+        sizes = {name: target.variables[name].size for name in names}
+        total = sum(sizes.values())
+        if total < _LOAD_APART:
+            return _loading.load(target._core, names, unpickler)
+        groups: dict[str, list[str]] = {}
+        for name, leader in target.groups().items():
+            if name in sizes:
+                groups.setdefault(leader, []).append(name)
+        loaded = {}
+        with Progress(f"{self.session.name}@{target.number}", total) as progress:
+            for members in groups.values():
+                loaded.update(_loading.load(target._core, members, unpickler))
+                progress.add(sum(sizes[name] for name in members))
+        return {name: loaded[name] for name in names}
+
+    def pull(self) -> None:
+        """Bring in what other processes, or files put into ``work/``, have done on this branch."""
+        with self._lock:
+            self._check()
+            self._leave_saved("before pull")
+            branch = self._claim.branch if self._claim else None
+            if branch is None or branch not in self.session.branches:
+                raise Error("there is nothing to pull: this is no branch yet")
+            changed = self.session.pull(self._namespace, branch)
+            self._at, self._saved = self.session.branches[branch], True
+            self.session.store._branches[self.session.name] = branch
+            self._host.say(f"pulled {_views.names(changed)}" if changed else "nothing to pull")
+
+    # ---- what could not be saved
+
+    def _maker(self, checkpoint: Checkpoint | None, name: str) -> int | None:
+        """Find the checkpoint of the cell that made what could not be saved."""
+        found = None
+        while checkpoint is not None and name in checkpoint.unsaved:
+            found = checkpoint
+            parent = checkpoint.parents[0] if checkpoint.parents else None
+            checkpoint = self.session.checkpoint(parent) if parent else None
+        return found.number if found else None
+
+    def _miss(self, target: Checkpoint, rerun: bool) -> None:
+        """Name what `target` had and could not keep; run the cells that made it again."""
+        missing = {n: self._maker(target, n) for n in target.unsaved if n not in self._namespace}
+        makers = sorted({number for number in missing.values() if number is not None})
+        cells = {number: self.session.checkpoint(number) for number in makers}
+        if missing and not rerun:
+            listed = [f"{n} (made by {_address(cells[m])})" for n, m in missing.items() if m]
+            again = self._how("checkout --rerun", "checkout(rerun=True)")
+            self._host.say(
+                f"not saved then, and so not here: {_views.names(listed)}; {again} runs these again"
+            )
+        for number, made in cells.items() if rerun else ():
+            self._host.say(f"running {_address(made)} again")
+            if made.code is None:
+                self._host.warn(f"{number} has no code: {_views.names(missing)} stays missing")
+                continue
+            try:
+                self._host.run(made.code)
+            except Exception as error:
+                self._host.warn(f"{_address(made)} failed: {describe(error)}")
+
+    # ---- names, and files
+
+    def branch(self, name: str) -> None:
+        """Begin a branch here, and go on with it."""
+        with self._lock:
+            self._check()
+            self._leave_saved("before branch")
+            if name in self.session.branches:
+                raise Error(f"there is a branch {name!r}: checkout {name} goes there")
+            if not self._at:
+                raise NotFound(f"{self.session.name} has no checkpoint yet")
+            self._begin_branch(name)
+            self.session.store._branches[self.session.name] = name
+            self._host.say(f"on the branch {name}, from {self._at}")
+
+    def tag(self, name: str, at: Revision = None) -> None:
+        """Give a checkpoint a name: this one, or another."""
+        with self._lock:
+            self._check()
+            if at is None:
+                self._leave_saved("before tag")
+            target = self.session.tag(name, self._revision(at))
+            self._host.say(f"{name} is {_address(target)}")
+
+    def mount(self, directory: str) -> None:
+        """Show the store as files in a directory; ``chipmink umount DIR`` ends that."""
+        command = [find_command(), "mount", "--store", self.session.store.path, directory]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StoreError(done.stderr.strip().removeprefix("chipmink: ") or "mount failed")
+        self._host.say(f"{directory}/sessions/{self.session.name}")
+
+    def __repr__(self) -> str:
+        """Give session, place and state."""
+        state = ", detached" if self._detached else ", paused" if self._paused else ""
+        return f"<Attachment {self.session.name}@{self._at}{state}>"
+
+
+def _address(checkpoint: Checkpoint) -> str:
+    cell = _views.cell_name(checkpoint)
+    return f"{checkpoint.number} ({cell})" if cell else str(checkpoint.number)
+
+
+def describe(error: BaseException) -> str:
+    """Give an exception in one line."""
+    try:
+        text = str(error).strip()
+    except Exception:  # its __str__ may be the user's
+        text = ""
+    name = type(error).__name__
+    return _views.short(f"{name}: {text.splitlines()[0]}" if text else name, 500)
+
+
+def _why(error: Exception) -> str:
+    """Give in one line why a save failed, and what to do about it."""
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    return text if isinstance(error, Error) else f"{type(error).__name__}: {text}"
+
+
+__all__ = ["Attachment", "Host", "describe"]

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notebooks: real kernels, saved after every cell."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import chipmink
+import pytest
+from api_support import find_command
+
+pytest.importorskip("ipykernel")
+from kernels import Kernel
+
+Saved = Callable[[], chipmink.Session]
+
+ATTACH = "%load_ext chipmink\n%chipmink attach analysis"
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Callable[..., Kernel]]:
+    """Start kernels, which end with the test."""
+    kernels = []
+
+    def start_one(**environment: str) -> Kernel:
+        kernels.append(Kernel(path, **environment))
+        return kernels[-1]
+
+    yield start_one
+    for kernel in kernels:
+        kernel.end()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernel, Path]]:
+    """A kernel for all tests that do not kill it, and its store."""
+    store = tmp_path_factory.mktemp("notebooks") / "store"
+    kernel = Kernel(store, CHIPMINK_EMBEDDED="1")
+    kernel.good("%load_ext chipmink")
+    yield kernel, store
+    kernel.end()
+
+
+@pytest.fixture
+def kernel(shared: tuple[Kernel, Path], request: pytest.FixtureRequest) -> Kernel:
+    """One with an empty namespace, attached to a session that is the test's own."""
+    kernel = shared[0]
+    kernel.good("%reset -f")
+    told = kernel.good(f"%chipmink attach {request.node.name}")
+    assert told.startswith(f"chipmink: {request.node.name}: new, in ")
+    return kernel
+
+
+@pytest.fixture
+def saved(shared: tuple[Kernel, Path], request: pytest.FixtureRequest) -> Saved:
+    """Give the session as another process sees it now."""
+    return lambda: chipmink.open(shared[1]).session(request.node.name)
+
+
+def test_every_cell_is_a_checkpoint(kernel: Kernel, saved: Saved) -> None:
+    assert kernel.good("x = [1, 2]") == ""  # nothing is printed unasked
+    assert "ZeroDivisionError" in str(
+        kernel.run("import time; time.sleep(0.2); y = 2; 1 / 0").error
+    )
+    assert kernel.run("x.append(3").error.startswith(("SyntaxError", "_IncompleteInputError"))
+    kernel.good("%chipmink log\n# nothing but a command of ours: no checkpoint")
+    kernel.good("z = len(In)\n%chipmink status")
+    first, failed, wrong, last = reversed(saved().log())
+    assert first.code == "x = [1, 2]"
+    assert first.cell is not None
+    assert first.cell.error is None
+    assert failed.cell is not None
+    assert failed.cell.execution == first.cell.execution + 1
+    assert failed.cell.error == "ZeroDivisionError: division by zero"
+    assert 0.2 <= failed.cell.seconds < 10
+    assert wrong.cell is not None
+    assert "SyntaxError" in str(wrong.cell.error) or "Incomplete" in str(wrong.cell.error)
+    assert set(last.variables) == {"x", "time", "y", "z"}  # and nothing of IPython's
+    assert saved().load(names=["x", "y"]) == {"x": [1, 2], "y": 2}
+
+
+def test_log_status_and_diff(kernel: Kernel) -> None:
+    kernel.good("a = '<b>'")
+    kernel.good("a = [1, 2, 3]; b = 1")
+    kernel.good("g = (i for i in a)\ndel b")
+    kernel.run("1 / 0")
+    log = kernel.run("%chipmink log")
+    lines = log.out.splitlines()
+    assert lines[0].split() == ["number", "saved", "cell", "ran", "written", "refs", "code"]
+    assert "✗ ZeroDivisionError: division by zero" in lines[1]
+    assert "head, main" in lines[1]
+    assert re.search(r"\[[0-9]+\]", lines[4])
+    assert "a = '<b>'" in lines[4]
+    assert log.html.count("<tr>") == 5
+    assert "a = &#x27;&lt;b&gt;&#x27;" in log.html
+    assert len(kernel.good("%chipmink log -n 2").splitlines()) == 4
+    status = kernel.good("%chipmink status")
+    assert "branch     main" in status
+    assert "not saved  g: TypeError: cannot pickle 'generator' object" in status
+    diff = kernel.run("%chipmink diff 1 2")
+    assert "added" in diff.out
+    assert "str -> list" in diff.out
+    assert "length 3: [1, 2, 3]" in diff.out
+    assert "&lt;b&gt;" in diff.html
+    assert "removed  b" in kernel.good("%chipmink diff 2 3")
+    assert "no variable differs" in kernel.good("%chipmink diff 3 3")
+    assert "no variable differs" in kernel.good("%chipmink diff")  # what the last cell changed
+
+
+def test_undo_and_redo(kernel: Kernel, saved: Saved) -> None:
+    kernel.good("import numpy as np; big = np.ones(100_000); x = [1]; alias = x; shared = {'x': x}")
+    kernel.good("x.append(2); y = 7")
+    kernel.good("import builtins; builtins.ids = [id(big), id(x)]\n%chipmink skip")
+    kernel.good("del y\nbig[0] = 5")
+    assert "nothing to redo" in kernel.run("%chipmink redo").err
+    out = kernel.good("%chipmink undo")
+    assert "replaced big" in out
+    assert "brought y" in out
+    kernel.good("assert big[0] == 1 and y == 7 and id(x) == ids[1]")
+    kernel.good("%chipmink undo")
+    kernel.good("assert x == [1] and alias is x and shared['x'] is x and 'y' not in vars()")
+    assert "replaced x" in kernel.good("%chipmink redo 1")
+    kernel.good("%chipmink redo")
+    kernel.good("assert big[0] == 5 and x == [1, 2] and alias is x is shared['x']")
+    kernel.good("%chipmink undo 2")
+    kernel.good("w = 1")
+    assert "nothing to redo" in kernel.run("%chipmink redo").err
+    assert "first checkpoint" in kernel.run("%chipmink undo 50").err
+    assert set(saved().branches) == {"main"}
+    assert saved().load(3)["big"][0] == 5  # what was undone is in the log
+
+
+def test_checkout_replaces_what_differs(kernel: Kernel, saved: Saved) -> None:
+    kernel.good("a = [[1], [2]]; part = a[0]; b = {'k': 1}; n = 1; t = [b]")
+    kernel.good("def f(): return n\nclass C:\n    def get(self): return f()\no = C()")
+    kernel.good("a.append(3); n = 2; new = 1")
+    kernel.good("%chipmink checkout 2")
+    kernel.good("assert a == [[1], [2]] and part is a[0] and n == 1 and 'new' not in vars()")
+    kernel.good("kept = [id(v) for v in (a, b, t, f, C, o)]")
+    kernel.good("def f(): return n + 1")
+    kernel.good("%chipmink checkout 2")
+    kernel.good("n = 10; assert f() == 10 and o.get() == 10 and f.__globals__ is globals()")
+    kernel.good("assert isinstance(o, C) and t[0] is b")
+    numbers = {c.number: c.parents for c in saved().log()}
+    assert numbers[4] == (2,)
+    assert numbers[7] == (2,)
+    kernel.good("%chipmink checkout main")
+    kernel.good("assert new == 1 and n == 2")
+    error = kernel.run("%chipmink checkout nowhere").err
+    assert error.startswith("UsageError: %chipmink checkout: session 'test_")
+    kernel.good("assert new == 1")
+
+
+def test_identity_of_what_is_the_same(kernel: Kernel) -> None:
+    kernel.good("big = [[i] for i in range(1000)]; small = [1]; text = 'x' * 100")
+    kernel.good("small.append(2)")
+    kernel.good("before = {n: id(globals()[n]) for n in ('big', 'text', 'small')}\n%chipmink skip")
+    kernel.good("%chipmink checkout 1")  # takes `before` along, which was not there
+    kernel.good("%chipmink checkout 3")
+    kernel.good("assert id(big) == before['big'] and id(text) == before['text']")
+
+
+def test_names_and_pauses(kernel: Kernel, saved: Saved) -> None:
+    kernel.good("x = 1")
+    assert kernel.good("%chipmink tag good").endswith("] x = 1)\n")
+    assert kernel.good("%chipmink branch trial") == "chipmink: on the branch trial, from 1\n"
+    kernel.good("x = 2")
+    kernel.good("x = 3\n%chipmink skip")
+    kernel.good("%%chipmink skip\nx = 4")
+    kernel.good("%chipmink pause")
+    kernel.good("x = 5")
+    kernel.good("%chipmink resume")
+    session = saved()
+    assert session.tags == {"good": 1}
+    assert session.branches["trial"] == len(session.log())
+    kernel.good("y = 6")
+    last = saved().log()[0]
+    assert last.code is not None
+    assert last.code == "y = 6"
+    assert saved().log()[1].code == "x = 3\n%chipmink skip\n\n%%chipmink skip\nx = 4\n\nx = 5"
+    kernel.good("%chipmink save -m 'as it should be'")
+    kernel.good("%%chipmink save -m with a cell\nz = 1\nprint(z)")
+    assert [c.message for c in saved().log()[:2]] == ["with a cell", "as it should be"]
+    assert "there is a branch 'main'" in kernel.run("%chipmink branch main").err
+    kernel.good("%chipmink detach")
+    kernel.good("z = 2")
+    assert saved().load()["z"] == 1
+    assert "not attached" in kernel.run("%chipmink log").err
+    again = kernel.good("%chipmink attach analysis")
+    assert "new, in" in again
+
+
+def test_the_same_as_methods(kernel: Kernel) -> None:
+    kernel.good("%chipmink detach")
+    kernel.good("import chipmink; nb = chipmink.attach('other')")
+    kernel.good("x = 1")
+    kernel.good("x = 2")
+    kernel.good("nb.undo(); assert x == 1; nb.redo(); assert x == 2")
+    assert "number" in kernel.good("nb.log()")
+    assert "changed" in kernel.good("nb.diff(2, 3)")
+    assert kernel.good("nb").startswith("<Attachment other@")
+    assert "not saved" not in kernel.good("%chipmink status")  # nb itself is no variable of it
+
+
+def test_help_and_completion(kernel: Kernel) -> None:
+    kernel.good("x = 1")
+    kernel.good("%chipmink tag tuesday")
+
+    def complete(line: str) -> list[str]:
+        message = kernel.client.complete(line, reply=True, timeout=60)
+        return list(message["content"]["matches"])
+
+    assert "checkout" in complete("%chipmink che")
+    assert {"tuesday", "main", "1"} <= set(complete("%chipmink checkout "))
+    assert "tuesday" in complete("%chipmink diff tue")
+    assert "--rerun" in complete("%chipmink checkout --re")
+    assert "make the namespace" in kernel.good("%chipmink checkout -h")
+    assert "COMMAND" in kernel.good("%chipmink -h")
+    assert "invalid choice" in kernel.run("%chipmink nonsense").err
+
+
+def test_after_a_crash(start: Callable[..., Kernel], path: Path) -> None:
+    kernel = start()
+    kernel.good(ATTACH)
+    kernel.good("import math, numpy as np; a = np.arange(10); b = [a, {'k': math.pi}]")
+    kernel.good("class P:\n    def __init__(self, v): self.v = v\np = P(b)")
+    kernel.client.execute(
+        "import time; a[0] = 99\nfor i in range(100): b.append(i); time.sleep(.1)"
+    )
+    time.sleep(random.uniform(0, 0.5))
+    kernel.kill()
+    again = start()
+    told = again.good(ATTACH)
+    assert "variables at 2 (" in told
+    assert "[3] class P:), %chipmink checkout brings them back" in told
+    again.good("extra = 1")  # before: is kept too
+    assert "brought math, np, a, b, P, p" in again.good("%chipmink checkout")
+    again.good("assert a[0] == 0 and b[0] is a and p.v is b and np.sum(a) == 45 and math.pi > 3")
+    again.good("P(1).v; q = 1")
+    numbers = {c.number: c for c in chipmink.open(path).session("analysis").log()}
+    assert numbers[4].parents == (2,)
+    assert "extra" in numbers[3].variables
+    assert chipmink.open(path).session("analysis").branches == {"main": max(numbers)}
+
+
+def test_what_cannot_be_saved(start: Callable[..., Kernel]) -> None:
+    kernel = start()
+    kernel.good(ATTACH)
+    kernel.good("data = [1, 2, 3]")
+    told = kernel.good("rows = iter(x for x in data)\nlock = __import__('threading').Lock()")
+    assert told.count("\n") == 1
+    assert told.startswith("chipmink: not saved: rows (TypeError: cannot pickle 'generator' object")
+    assert "lock (TypeError" in told
+    assert kernel.good("y = 1") == ""  # once
+    kernel.kill()
+    again = start()
+    again.good(ATTACH)
+    out = again.good("%chipmink checkout")
+    assert "not saved then, and so not here: rows (made by 2 ([3] rows = iter" in out
+    out = again.good("%chipmink checkout 3 --rerun")
+    assert "running 2 ([3] rows = iter(x for x in data)) again" in out
+    again.good("assert next(rows) == 1 and lock.acquire() and y == 1")
+
+
+def test_two_kernels_on_one_session(start: Callable[..., Kernel], path: Path) -> None:
+    command = find_command()
+    if command is None:
+        pytest.skip("the chipmink command is not built")
+    served = {"CHIPMINK_EMBEDDED": "0", "CHIPMINK_COMMAND": str(command)}
+    first, second = start(**served), start(**served)
+    first.good(ATTACH)
+    first.good("x = 1")
+    told = second.good(ATTACH)
+    pid = first.manager.provisioner.process.pid
+    assert f"process {pid} works on it too, so this one has the branch main-2" in told
+    second.good("%chipmink checkout")
+    second.good("x = 20; theirs = 1")
+    first.good("x = 10")
+    second.good("x += 1")
+    with chipmink.open(path, embedded=False) as store:
+        session = store.session("analysis")
+        assert session.load("main") == {"x": 10}
+        assert session.load("main-2") == {"x": 21, "theirs": 1}
+        assert session.current_branch == "main"
+    assert f"process {pid} has the branch main" in second.good("%chipmink checkout main")
+    second.good("assert x == 10 and 'theirs' not in vars()")
+    second.kill()
+    first.good("y = 1")
+    third = start(**served)
+    assert "has the branch main-2" in third.good(ATTACH)  # which nobody has any more
+    first.kill()
+    assert "1 variable" not in third.good("%chipmink attach analysis")
+
+
+def test_pull(start: Callable[..., Kernel], path: Path) -> None:
+    command = find_command()
+    if command is None:
+        pytest.skip("the chipmink command is not built")
+    one = start(CHIPMINK_EMBEDDED="0", CHIPMINK_COMMAND=str(command))
+    one.good(ATTACH)
+    one.good("x = 1; keep = [1]; k = id(keep)")
+    with chipmink.open(path, embedded=False) as store:
+        session = store.session("analysis")
+        n = session.load()
+        session.save({**n, "x": 2, "came": [3]})
+    assert "came, x came from elsewhere: %chipmink pull" in one.good("y = 1")
+    one.good("assert x == 1")
+    assert "pulled x, came" in one.good("%chipmink pull")
+    one.good("assert x == 2 and came == [3] and y == 1 and id(keep) == k")
+
+
+def test_a_failing_save_does_not_break_the_cell(
+    start: Callable[..., Kernel], small_disk: Path
+) -> None:
+    kernel = start(CHIPMINK_STORE=str(small_disk / "store"))
+    kernel.good(ATTACH)
+    kernel.good("import os; a = 1")
+    ran = kernel.run("big = os.urandom(60_000_000); print('done')")
+    assert ran.error is None
+    assert ran.out == "done\n"
+    assert ran.err.startswith("chipmink: not saved: ")
+    assert ran.err.count("\n") == 1
+    assert "free some space" in ran.err
+    assert "the next save has all of it" in ran.err
+    kernel.run("b = 2")
+    out = kernel.good("del big; c = 3")
+    assert out.startswith("chipmink: saved again: ")
+    last = chipmink.open(small_disk / "store").session("analysis").head
+    assert last is not None
+    assert set(last.variables) == {"os", "a", "b", "c"}
+    assert last.code is not None
+    assert last.code.split("\n\n")[-2:] == ["b = 2", "del big; c = 3"]
