@@ -8,6 +8,13 @@
 /* The id of a content. 0 or -EIO. Any thread. */
 CM_MUST_USE int cm_id_of(const void *content, size_t size, cm_id *id);
 
+/* All zero, which no content has: there is none, or it is not known. */
+static inline bool cm_id_is_none(const cm_id *id)
+{
+    static const cm_id none;
+    return __builtin_memcmp(id, &none, sizeof none) == 0;
+}
+
 /* Eight bytes of an id as a hash-table key: ids are uniformly distributed already. */
 static inline uint64_t cm_id_key(const cm_id *id)
 {

@@ -183,6 +183,49 @@ void cm_pod_child(cm_pod *pod, cm_pod *child)
         pod->lowest_target = child->lowest_target;
 }
 
+/* NULL: out of memory. */
+static cm_source *source_new(const void *data, size_t size, bool lent)
+{
+    uint64_t chunks = cm_chunk_count(size);
+    bool marked = lent || size >= CM_WATCH_MIN;
+    cm_source *source = calloc(1, sizeof *source);
+    if (!source)
+        return NULL;
+    source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
+    source->read = marked ? calloc(chunks, 1) : NULL;
+    source->data = data;
+    source->size = size;
+    if (source->chunks && (!marked || source->read))
+        return source;
+    if (source->chunks != &source->single)
+        free(source->chunks);
+    free(source->read);
+    free(source);
+    return NULL;
+}
+
+/* Takes over what is known of a large buffer's chunks. */
+static void look_at(cm_save *save, cm_source *source)
+{
+    uint64_t stored = 0;
+    source->memory = source->data;
+    source->look = cm_watch_look(save->store->watch, source->memory, source->size, source->chunks, &stored);
+    if (!source->look)
+        return;
+    atomic_init(&source->stored, stored);
+    for (uint64_t i = 0; i < cm_chunk_count(source->size); i++)
+        source->read[i] = !cm_id_is_none(&source->chunks[i]);
+    *save->watched_end = source;
+    save->watched_end = &source->next_watched;
+}
+
+/* Whether all chunks of a piece were known. Of one that no worker has yet. */
+static bool is_known(const cm_source *source, uint64_t first)
+{
+    uint64_t left = cm_chunk_count(source->size) - first;
+    return source->read && !memchr(source->read + first, 0, left < CM_PIECE_CHUNKS ? left : CM_PIECE_CHUNKS);
+}
+
 void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
 {
     cm_event *event = add_event(pod, (uint8_t)(CM_EVENT_BUFFER + kind));
@@ -190,24 +233,14 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
         return;
     event->size = size;
     uint64_t chunks = cm_chunk_count(size);
-    cm_source *source = calloc(1, sizeof *source);
     bool lent = kind == CM_BUFFER_WRITABLE || kind == CM_BUFFER_READONLY;
-    if (source) {
-        source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
-        source->read = lent ? calloc(chunks, 1) : NULL;
-    }
-    if (!source || !source->chunks || (lent && !source->read)) {
-        if (source && source->chunks != &source->single)
-            free(source->chunks);
-        free(source);
+    cm_source *source = source_new(data, size, lent);
+    if (!source) {
         pod->body.error = -ENOMEM;
         return;
     }
-    source->data = data;
-    source->size = size;
     source->page = pod->page;
     source->number = ++pod->source_count;
-    atomic_init(&source->pieces_left, chunks / CM_PIECE_CHUNKS + (chunks % CM_PIECE_CHUNKS != 0));
     *pod->sources_end = source;
     pod->sources_end = &source->next;
     if (lent) {
@@ -215,7 +248,15 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
         pod->save->lent = source;
     }
     pod->tree_size += cm_buffer_stream_size(size);
+    if (size >= CM_WATCH_MIN)
+        look_at(pod->save, source);
+    size_t pieces = 0;
+    for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS)
+        pieces += !is_known(source, first);
+    atomic_init(&source->pieces_left, pieces);
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS) {
+        if (is_known(source, first))
+            continue;
         uint64_t left = size - first * CM_CHUNK, most = (uint64_t)CM_PIECE_CHUNKS * CM_CHUNK;
         cm_item item = {.source = source, .first_chunk = first, .bytes = left < most ? left : most};
         int result = cm_save_enqueue(pod->save, &item, 1);

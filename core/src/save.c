@@ -64,6 +64,7 @@ int cm_save_begin_on(cm_store *store, const char *session, const char *branch, c
     save->branch = branch ? strdup(branch) : NULL;
     save->head = calloc(1, sizeof *save->head);
     save->pending = cm_known_new();
+    save->watched_end = &save->watched;
     save->begin_ns = now_ns();
     bool whole = save->session && save->head && save->pending && (save->branch || !branch);
     result = whole ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
@@ -75,6 +76,7 @@ int cm_save_begin_on(cm_store *store, const char *session, const char *branch, c
     }
     cm_known_enter(store->known, save->epoch);
     cm_known_enter(save->pending, save->epoch);
+    cm_watch_begin(store->watch, save->epoch);
     *out = save;
     return 0;
 }
@@ -215,6 +217,16 @@ int cm_save_cancel(cm_save *save)
     return save->checkpoint ? 0 : -ECANCELED;
 }
 
+/* After the commit: what was hashed need not be read again until it is written to. */
+static void learn_chunks(cm_save *save)
+{
+    cm_store *store = save->store;
+    if (!save->watched || !cm_watch_check(store->watch))
+        return;
+    for (const cm_source *source = save->watched; source; source = source->next_watched)
+        cm_watch_learn(store->watch, source->memory, source->size, source->look, source->chunks, store->known);
+}
+
 void cm_save_free(cm_save *save)
 {
     if (!save)
@@ -224,6 +236,8 @@ void cm_save_free(cm_save *save)
         save->store->backend->ops->abort(save->txn);
     if (save->checkpoint && !save->unchanged)
         cm_known_merge(save->store->known, save->pending);
+    if (save->checkpoint)
+        learn_chunks(save);
     cm_known_free(save->pending);
     for (uint32_t i = 0; i < save->pod_count; i++)
         cm_pod_destroy(save->pods[i]);

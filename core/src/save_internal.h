@@ -46,12 +46,13 @@ typedef struct cm_luck {
 
 /*
  * Bytes on their way to becoming a tree of chunks: hashed in pieces of CM_PIECE_CHUNKS chunks, by any worker. If the memory is
- * the caller's only for now (`lent`), `data` and `read` are guarded by the save's `memory` lock.
+ * the caller's only for now (`lent`), `data` and `read` are guarded by the save's `memory` lock. Chunks whose ids were known at the
+ * start count as read.
  */
 typedef struct cm_source {
     const uint8_t *data;
     uint8_t *copy; /* of the chunks that were not read when it was detached, and then `data` */
-    uint8_t *read; /* of each chunk: whether its memory is not needed any more; NULL if it is not lent */
+    uint8_t *read; /* of each chunk: whether its memory is not needed any more; NULL: all of it is, until the end */
     uint64_t size;
     uint64_t page;   /* of its pod */
     uint32_t number; /* among the pod's, from 1 */
@@ -61,6 +62,9 @@ typedef struct cm_source {
     atomic_size_t pieces_left;
     atomic_uint_fast64_t stored; /* bytes on disk of what it consists of */
     struct cm_source *next, *next_lent;
+    const void *memory; /* of a source that is watched: the caller's, and what to learn its ids with, see watch.h */
+    uint64_t look;
+    struct cm_source *next_watched;
 } cm_source;
 
 struct cm_pod {
@@ -182,6 +186,7 @@ struct cm_save {
     atomic_uint_fast64_t bytes_written, pods_new;
     cm_source *lent; /* of all pods */
     pthread_rwlock_t memory;
+    cm_source *watched, **watched_end;
     cm_luck luck;       /* of pods and nodes */
     cm_luck chunk_luck; /* of chunks: of small buffers, and what large ones begin with */
     char *message, *code;

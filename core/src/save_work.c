@@ -214,7 +214,7 @@ static offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
                    .stored = &source->stored};
 }
 
-/* The memory of a source that is lent may be read while this is held. */
+/* The memory of a source may be read while this is held. */
 static void lock_memory(cm_save *save, const cm_source *source)
 {
     if (source->read)
@@ -239,7 +239,7 @@ static int work_chunk(batch *b, cm_source *source, uint64_t i, cm_fingerprint *l
     const cm_fingerprints *fingerprints = save->store->fingerprints;
     uint8_t *copy;
     lock_memory(save, source);
-    if (source->read && source->read[i]) { /* cm_save_detach has known it */
+    if (source->read && source->read[i]) { /* it was known at the start, or to cm_save_detach */
         unlock_memory(save, source, i, true);
         *last = (cm_fingerprint){0, 0};
         return 0;
@@ -288,10 +288,14 @@ static int work_piece(batch *b, const cm_item *item)
     return result;
 }
 
-/* Builds the nodes over a source's chunks, level by level, in place. */
-static int finish_source(batch *b, cm_source *source)
+/* Builds the nodes over a source's chunks, level by level, up to *root. */
+static int finish_source(batch *b, cm_source *source, cm_id *root)
 {
     uint64_t count = cm_chunk_count(source->size);
+    const cm_id *below = source->chunks;
+    cm_cleanup(cm_cleanup_free) cm_id *ids = count > 1 ? malloc((count / CM_FANOUT + 1) * sizeof *ids) : NULL;
+    if (count > 1 && !ids)
+        return cm_fail(ENOMEM, "out of memory for the tree of a buffer");
     for (uint32_t level = 1; count > 1; level++) {
         uint64_t nodes = 0;
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
@@ -300,16 +304,18 @@ static int finish_source(batch *b, cm_source *source)
             int result = put(b, (offer){.kind = CM_KIND_TREE,
                                         .place = {source->page, source->number, level, nodes},
                                         .luck = &b->save->luck,
-                                        .data = source->chunks + start,
+                                        .data = below + start,
                                         .size = (size_t)n * sizeof id,
                                         .id = &id,
                                         .stored = &source->stored});
             if (result)
                 return result;
-            source->chunks[nodes++] = id;
+            ids[nodes++] = id;
         }
+        below = ids;
         count = nodes;
     }
+    *root = below[0];
     return 0;
 }
 
@@ -355,8 +361,7 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
         if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
             event->id = event->pod->id;
         } else if (event->type != CM_EVENT_EXTERNAL && !event->stored) {
-            result = finish_source(b, source);
-            event->id = source->chunks[0];
+            result = finish_source(b, source, &event->id);
             source = source->next;
         }
     }

@@ -45,11 +45,14 @@ static int wrap(cm_backend *backend, const char *path, unsigned flags, cm_store 
         store->fingerprints = cm_fingerprints_new();
         store->places = cm_fingerprints_new();
         store->tree_nodes = cm_tree_nodes_new();
+        store->watch = store->fingerprints ? cm_watch_new(store->fingerprints) : NULL;
     }
-    if (!store || !store->path || !store->known || !store->fingerprints || !store->places || !store->tree_nodes) {
+    if (!store || !store->path || !store->known || !store->fingerprints || !store->places || !store->tree_nodes ||
+        !store->watch) {
         if (store) {
             free(store->path);
             cm_known_free(store->known);
+            cm_watch_free(store->watch);
             cm_fingerprints_free(store->fingerprints);
             cm_fingerprints_free(store->places);
             cm_tree_nodes_free(store->tree_nodes);
@@ -145,6 +148,7 @@ void cm_store_unref(cm_store *store)
     pthread_mutex_destroy(&store->save_lock);
     pthread_cond_destroy(&store->save_done);
     cm_known_free(store->known);
+    cm_watch_free(store->watch);
     cm_fingerprints_free(store->fingerprints);
     cm_fingerprints_free(store->places);
     cm_tree_nodes_free(store->tree_nodes);
@@ -222,4 +226,9 @@ int cm_store_statistics(cm_store *store, cm_store_stat *stat)
     if (!result && store->backend->ops->disk_bytes)
         result = store->backend->ops->disk_bytes(store->backend, &stat->disk_bytes);
     return result;
+}
+
+void cm_store_watching(cm_store *store, cm_watch_stat *stat)
+{
+    cm_watch_statistics(store->watch, stat);
 }

@@ -9,6 +9,7 @@
 #include "fingerprint.h"
 #include "id.h"
 #include "known.h"
+#include "watch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,6 +25,7 @@ struct cm_store {
     cm_fingerprints *places;          /* of a writer: what was last put there, by the hash of a cm_place */
     struct cm_tree_nodes *tree_nodes; /* tree.h */
     cm_known *known;                  /* of a writer */
+    cm_watch *watch;                  /* of a writer */
     pthread_mutex_t save_lock;        /* guards the next three: one save, or move of a ref, at a time */
     pthread_cond_t save_done;
     bool saving;
@@ -49,8 +51,7 @@ typedef struct cm_content {
 
 static inline bool cm_content_has_base(const cm_content *content)
 {
-    static const cm_id none;
-    return !cm_id_equal(&content->base, &none);
+    return !cm_id_is_none(&content->base);
 }
 
 /*

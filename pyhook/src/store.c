@@ -378,6 +378,18 @@ static PyObject *store_statistics(PyObject *self, PyObject *Py_UNUSED(none))
                          "checkpoints", (unsigned long long)s.checkpoints);
 }
 
+static PyObject *store_watching(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    cm_store *store = cm_store_unwrap(self);
+    if (!store)
+        return NULL;
+    cm_watch_stat s;
+    cm_store_watching(store, &s);
+    cm_store_unref(store);
+    return Py_BuildValue("{sKsKsK}", "buffers", (unsigned long long)s.buffers, "bytes", (unsigned long long)s.bytes,
+                         "unread", (unsigned long long)s.unread);
+}
+
 /* Something long, without the GIL, that Ctrl-C ends. */
 typedef struct watch {
     pthread_t thread; /* the one that has the thread state */
@@ -497,6 +509,8 @@ static PyMethodDef methods[] = {
     {"read_object", store_read_object, METH_VARARGS,
      PyDoc_STR("read_object(id, /)\n--\n\nThe verified content of an object.")},
     {"statistics", store_statistics, METH_NOARGS, PyDoc_STR("statistics()\n--\n\nSizes and counts, as a dict.")},
+    {"watching", store_watching, METH_NOARGS,
+     PyDoc_STR("watching()\n--\n\nBuffers and bytes whose pages are watched; bytes the last save left unread.")},
     {"verify", store_verify, METH_NOARGS,
      PyDoc_STR("verify()\n--\n\n(sessions, checkpoints, variables, objects, bytes, damage): reads everything again.")},
     {"gc", store_gc, METH_VARARGS,

@@ -98,6 +98,15 @@ typedef struct cm_store_stat {
 /* [blocks] Walks the whole object index. */
 CM_API CM_MUST_USE int cm_store_statistics(cm_store *store, cm_store_stat *stat);
 
+/* Large buffers that saves through this handle have found unchanged: the kernel is asked which pages of them were written since. */
+typedef struct cm_watch_stat {
+    uint64_t buffers; /* watched */
+    uint64_t bytes;   /* of them */
+    uint64_t unread;  /* bytes that the last save did not have to read */
+} cm_watch_stat;
+
+CM_API void cm_store_watching(cm_store *store, cm_watch_stat *stat);
+
 /* ---- objects: the immutable, content-addressed records ---------------------------------------------------------------- */
 
 enum cm_kind {
