@@ -238,6 +238,13 @@ class Attachment:
             branch = next(iter(checkpoint.conflicts.values()))
             self._host.say(f"{both} was changed elsewhere too: theirs is on the branch {branch}")
 
+    def _begin(self) -> None:
+        """Save what is there before the first cell, if the session is new."""
+        with self._lock:
+            if not self._found and self._items():
+                self._try("", message="attached")
+                self._asked = True
+
     def _after_cell(self, code: str, cell: Cell | None, own: bool) -> None:
         """Save after a cell; never raise. `own`: it was nothing but commands of ours."""
         with self._lock:

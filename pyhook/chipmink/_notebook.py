@@ -81,6 +81,8 @@ def attach(
     host.namespace = namespace
     _current = attachment = Attachment(session, namespace, host, branch)
     host.begin(attachment)
+    if not isinstance(host, _Script):
+        attachment._begin()
     return attachment
 
 

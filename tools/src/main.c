@@ -39,6 +39,7 @@ static const command commands[] = {
     {"stat", "Give sizes and facts of the store, a checkpoint or variables", cm_command_stat, false},
     {"verify", "Read everything again and check it", cm_command_verify, false},
     {"gc", "Remove what no checkpoint needs, and give the space back", cm_command_gc, false},
+    {"run", "Run a Python script and keep its states", cm_command_run, true},
     {"mount", "Show the store as files", cm_mount_main, true},
     {"umount", "End a mount", cm_umount_main, true},
     {"serve", "Own a store and serve the processes that use it (run on demand)", cm_serve_main, false},
