@@ -68,10 +68,14 @@ static void destroy_variables(cm_cached *item)
 
 static int make_variables(void *arg, uint64_t key, cm_cached **item)
 {
+    cm_view *view = arg;
     cm_part_variables *part = calloc(1, sizeof *part);
     if (part == NULL)
         return -ENOMEM;
-    int result = open_checkpoint(arg, key, &part->checkpoint);
+    cm_part_checkpoint *known cm_cleanup(cm_cleanup_part) = NULL; /* its id need not be looked up again */
+    int result = cm_part_checkpoint_get(view, key, &known);
+    if (result == 0)
+        result = cm_checkpoint_open_id(view->store, cm_checkpoint_id(known->checkpoint), &part->checkpoint);
     if (result == 0)
         result = cm_checkpoint_variables(part->checkpoint, &part->variables, &part->count);
     if (result == 0 && part->count > CM_NODE_INDEX_MAX)

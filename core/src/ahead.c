@@ -34,7 +34,7 @@ static int keep_one(void *arg, size_t index, const void *record, size_t size, co
     if (info->kind != CM_KIND_POD || !cm_grow(&ahead->pods, ahead->count, &ahead->capacity, sizeof *ahead->pods))
         return STOPPED;
     cm_ahead_pod *pod = &ahead->pods[ahead->count];
-    *pod = (cm_ahead_pod){.id = r->ids[index]};
+    *pod = (cm_ahead_pod){.id = r->ids[index], .info = *info};
     int result = cm_record_decode(record, size, &pod->content);
     if (result) {
         cm_buffer_free(&pod->content);
@@ -69,7 +69,7 @@ size_t cm_ahead_soon(cm_ahead *ahead, cm_store *store, const cm_id *ids, size_t 
     return result ? places[r.done] + (r.done == 0) : said; /* always goes on */
 }
 
-bool cm_ahead_take(cm_ahead *ahead, const cm_id *id, cm_buffer *content)
+bool cm_ahead_take(cm_ahead *ahead, const cm_id *id, cm_buffer *content, cm_object_info *info)
 {
     cm_ahead_pod *pod = find(ahead, id);
     if (!pod)
@@ -77,6 +77,8 @@ bool cm_ahead_take(cm_ahead *ahead, const cm_id *id, cm_buffer *content)
     ahead->bytes -= pod->content.capacity;
     cm_buffer_free(content);
     *content = pod->content;
+    if (info)
+        *info = pod->info;
     *pod = ahead->pods[--ahead->count];
     return true;
 }

@@ -10,6 +10,7 @@
 
 typedef struct cm_ahead_pod {
     cm_id id;
+    cm_object_info info;
     cm_buffer content;
 } cm_ahead_pod;
 
@@ -23,8 +24,8 @@ typedef struct cm_ahead {
  * is left out: whoever then asks for it will be told why.
  */
 size_t cm_ahead_soon(cm_ahead *ahead, cm_store *store, const cm_id *ids, size_t count);
-/* The content of a pod replaces `content`; false: it is not there. */
-bool cm_ahead_take(cm_ahead *ahead, const cm_id *id, cm_buffer *content);
+/* The content of a pod replaces `content`, and *info (may be NULL) is what the store says of it; false: it is not there. */
+bool cm_ahead_take(cm_ahead *ahead, const cm_id *id, cm_buffer *content, cm_object_info *info);
 void cm_ahead_clear(cm_ahead *ahead); /* and ready for use again */
 
 #endif

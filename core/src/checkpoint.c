@@ -226,10 +226,12 @@ int cm_checkpoint_page(cm_checkpoint *c, uint64_t page, cm_page *out)
 int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **out)
 {
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    cm_object_info info;
-    int result = cm_object_stat(store, id, &info);
-    if (!result)
-        result = cm_object_get(store, id, CM_KIND_CHECKPOINT, &content);
+    cm_object_info info = {0};
+    int result = cm_object_get_info(store, id, CM_KIND_CHECKPOINT, &content, &info);
+    if (result && info.kind == 0) { /* not there, perhaps: that is no damage here, and has a sentence of its own */
+        int missing = cm_object_stat(store, id, &info);
+        return missing ? missing : result;
+    }
     if (result)
         return result;
     cm_checkpoint *c = calloc(1, sizeof *c);

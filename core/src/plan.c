@@ -223,7 +223,7 @@ static int fetch(void *arg, const cm_id *pod, uint64_t page, cm_pod_view *view, 
     (void)page;
     cm_pods *pods = arg;
     int result = 0;
-    if (!cm_ahead_take(&pods->ahead, pod, content))
+    if (!cm_ahead_take(&pods->ahead, pod, content, NULL))
         result = cm_object_get(pods->checkpoint->store, pod, CM_KIND_POD, content);
     if (!result)
         result = cm_pod_decode(content->data, content->size, view);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reach.h"
 
+#include "ahead.h"
 #include "codec.h"
 #include "pod.h"
 #include "tree.h"
@@ -25,6 +26,7 @@ typedef struct frame {
     int result;
     cm_reached *parts;
     size_t part_count, part_capacity, next;
+    size_t announced; /* parts before this one are pods that were read ahead, or none */
     bool is_damaged;
     cm_id damaged;
 } frame;
@@ -38,6 +40,7 @@ struct cm_reach {
     size_t count, capacity;
     frame *frames;
     size_t depth, frame_capacity;
+    cm_ahead ahead;
 };
 
 cm_reach *cm_reach_new(cm_store *store, bool deep, cm_reach_visitor visit, void *arg)
@@ -59,6 +62,7 @@ void cm_reach_free(cm_reach *reach)
     if (!reach)
         return;
     drop_frames(reach);
+    cm_ahead_clear(&reach->ahead);
     free(reach->frames);
     free(reach->slots);
     free(reach);
@@ -217,7 +221,10 @@ static int open_object(cm_reach *reach, frame *f)
     if (f->object.kind == CM_KIND_CHUNK && !reach->deep)
         return f->object.info.kind ? 0 : cm_fail(EILSEQ, "a chunk is missing from %s", reach->store->path);
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    int result = cm_object_get_info(reach->store, &f->object.id, f->object.kind, &content, &f->object.info);
+    bool is_ahead =
+        f->object.kind == CM_KIND_POD && cm_ahead_take(&reach->ahead, &f->object.id, &content, &f->object.info);
+    int result =
+        is_ahead ? 0 : cm_object_get_info(reach->store, &f->object.id, f->object.kind, &content, &f->object.info);
     if (!result && reach->deep)
         result = check_id(&f->object.id, &content);
     if (!result)
@@ -258,6 +265,26 @@ static void note(frame *f, const visited *part)
     }
 }
 
+/* The next of a frame's parts is about to be visited: if it is a pod, it is read together with those that come after it. */
+static void read_ahead(cm_reach *reach, frame *f)
+{
+    enum { AT_ONCE = 64 };
+    cm_id ids[AT_ONCE];
+    size_t places[AT_ONCE], count = 0, at = f->next;
+    if (at < f->announced || f->parts[at].kind != CM_KIND_POD)
+        return;
+    for (; at < f->part_count && count < AT_ONCE; at++) {
+        const cm_reached *part = &f->parts[at];
+        if (part->kind != CM_KIND_POD ||
+            !is_to_visit(slot_of(reach->slots, reach->capacity, &part->id)->state, part->kind))
+            continue;
+        places[count] = at;
+        ids[count++] = part->id;
+    }
+    size_t said = count > 1 ? cm_ahead_soon(&reach->ahead, reach->store, ids, count) : count;
+    f->announced = said < count ? places[said] : at;
+}
+
 int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_id *damaged)
 {
     int result = make_room(reach);
@@ -268,6 +295,7 @@ int cm_reach_from(cm_reach *reach, const cm_reached *from, bool *is_damaged, cm_
         if (f->next < f->part_count) {
             const visited *part = slot_of(reach->slots, reach->capacity, &f->parts[f->next].id);
             if (is_to_visit(part->state, f->parts[f->next].kind)) {
+                read_ahead(reach, f);
                 cm_reached object = f->parts[f->next]; /* comes here again when it is done */
                 result = push(reach, &object);
             } else {
