@@ -17,7 +17,13 @@ _HISTORY = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[iod]h|_exit_code")
 _SERVICES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 
 
-def _is_ipythons(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
+def is_dunder(name: str) -> bool:
+    """Tell whether a name is one of Python's own, as ``__name__`` is."""
+    return len(name) > 4 and name.startswith("__") and name.endswith("__")
+
+
+def is_ipythons(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
+    """Tell whether a name of an IPython namespace is IPython's own: its history, its services."""
     if _HISTORY.fullmatch(name):
         return True
     if name not in _SERVICES:
@@ -57,6 +63,6 @@ def select(namespace: Mapping[str, Any], names: Iterable[str] | None) -> list[tu
         (str(name), value)
         for name, value in entries.items()
         if isinstance(name, str)
-        and not (len(name) > 4 and name.startswith("__") and name.endswith("__"))
-        and not (ipython and _is_ipythons(name, value, entries))
+        and not is_dunder(name)
+        and not (ipython and is_ipythons(name, value, entries))
     ]

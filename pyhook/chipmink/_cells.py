@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cell may change, told before it runs.
+
+`effect` answers two questions about the source of a cell and the namespace it will run in:
+
+- Does it provably change nothing? ``df.head()``, ``x.shape``, ``print(a)``, arithmetic on numbers
+  and ``plt.plot(x)`` do not, if the names mean what they usually do. The answer comes from an
+  allowlist (`_allowed`) of exact types, functions and arguments; what is not on it may change
+  anything.
+- Otherwise, which variables can it reach at all? Those that its code names, and that the functions
+  and classes of the session name which it can call. Where that cannot be told (``exec``, unknown
+  libraries, running threads), any variable counts.
+
+Both are sound, not complete: a harmless cell may be taken for one that changes things, never the
+other way round. The limits: objects shared between variables, memory that arrays share included,
+are left to the caller; installed libraries are taken to be as they were shipped, but for the
+functions that a cell names; what the finalizers of objects do that no variable names is not seen.
+
+Nothing of the cell, and no method or property of a class of the session, is run to find out.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import _around, _purity, _reach
+from ._kinds import Refused
+from ._namespace import is_dunder
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a cell may do to the variables of its namespace.
+
+    Attributes
+    ----------
+    pure
+        It provably changes no object that is reachable from the namespace and binds no name.
+    assigns
+        Names that it may bind or delete. If `touches` is None, it may also bind others.
+    touches
+        Names of variables whose objects it may read or change, itself or through the functions and
+        classes of the session that it can call; None if that may be any.
+    reason
+        Why it is not pure, or why what it reaches cannot be told, in one line. Empty if pure.
+    """
+
+    pure: bool
+    assigns: frozenset[str]
+    touches: frozenset[str] | None
+    reason: str
+
+
+def effect(source: str, namespace: Mapping[str, Any]) -> Effect:
+    """Tell what running a cell may change.
+
+    Parameters
+    ----------
+    source
+        The cell, as typed: lines for IPython (``%magic``, ``!command``) are seen as such.
+    namespace
+        The variables that it will run with, ``globals()`` or IPython's ``user_ns``.
+
+    Returns
+    -------
+    Effect
+        It holds for the cell if it starts to run before anything else does.
+    """
+    try:
+        return _effect(_reach.without_timing(source), namespace)
+    except RecursionError:
+        return Effect(False, _NONE, None, "it is nested too deeply to be checked")
+    except Exception as error:  # the check may never stand in the way of the cell
+        return Effect(False, _NONE, None, f"it cannot be checked ({type(error).__name__}: {error})")
+
+
+def _effect(source: str, namespace: Mapping[str, Any]) -> Effect:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its syntax: they come when it runs
+            tree = ast.parse(source)
+            code = compile(
+                tree, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            )
+    except (SyntaxError, ValueError):
+        return Effect(False, _NONE, None, "it is not plain Python")
+    named = _reach.named(code)
+    along = _around.unnamed_code()
+    if along:
+        return Effect(False, named.stored, None, along)
+    try:
+        _purity.check(tree, namespace)
+    except Refused as refusal:
+        reason = str(refusal)
+    else:
+        return Effect(
+            True,
+            _NONE,
+            frozenset(name for name in named.loaded if name in namespace and not is_dunder(name)),
+            "",
+        )
+    try:
+        assigns, touches = _reach.reach(tree, code, namespace)
+    except Refused as refusal:
+        return Effect(False, named.stored, None, str(refusal))
+    return Effect(False, assigns, touches, reason)
