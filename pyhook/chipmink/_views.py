@@ -52,7 +52,11 @@ class Table:
 
     def _repr_html_(self) -> str:
         """Give the same as an HTML table; everything in it is escaped."""
-        head = "".join(f"<th>{html.escape(name.strip())}</th>" for name in self.columns)
+        head = "".join(
+            f'<th style="text-align:{self._align(i)}">{html.escape(name.strip())}</th>'
+            for i, name in enumerate(self.columns)
+        )
+        head = f"<thead><tr>{head}</tr></thead>" if any(self.columns) else ""
         body = "".join(
             "<tr>" + "".join(self._html_cell(i, cell) for i, cell in enumerate(row)) + "</tr>"
             for row in self.rows
@@ -60,14 +64,19 @@ class Table:
         title = f"<div>{html.escape(self.title)}</div>" if self.title else ""
         if not self.rows:
             return title
-        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{title}<table>{head}<tbody>{body}</tbody></table>"
+
+    def _align(self, column: int) -> str:
+        return "right" if self.columns[column].endswith(" ") else "left"
 
     def _html_cell(self, column: int, cell: str) -> str:
-        align = "right" if self.columns[column].endswith(" ") else "left"
+        align = self._align(column)
         text = html.escape(cell)
         if "\n" in cell or self.columns[column] in ("", "code"):
             text = f'<pre style="margin:0;background:none">{text}</pre>'
-        return f'<td style="text-align:{align};vertical-align:top">{text}</td>'
+        wrap = "nowrap" if align == "right" else "normal"
+        style = f"text-align:{align};vertical-align:top;white-space:{wrap}"
+        return f'<td style="{style}">{text}</td>'
 
 
 # ---- words
