@@ -456,20 +456,27 @@ class Attachment:
         rerun: bool = False,
     ) -> None:
         here = self.session.checkpoint(self._at) if self._saved else None
-        replaced = self._replace(here, target)
-        note = self._move(target, branch, reset)
-        bases = self.session.store._bases
-        bases[self.session.name] = {
-            n: bytes.fromhex(v.content) for n, v in target.variables.items()
-        }
-        self.session.store._branches[self.session.name] = (
-            self._claim.branch if self._claim else None
-        )
+        loaded, gone = self._fetch(here, target)
+        note = self._move(target, branch, reset)  # until here a failure leaves all as it is
+        self._put(target, loaded, gone)
+        session, store = self.session.name, self.session.store
+        store._bases[session] = {n: bytes.fromhex(v.content) for n, v in target.variables.items()}
+        store._branches[session] = self._claim.branch if self._claim else None
         self._saved = True
         self._told = dict(target.unsaved)
-        self._settle(target)
+        if loaded:
+            self._settle(target)
+        self._asked = True
         self._redo.clear()
-        self._host.say("; ".join(filter(None, (f"at {_address(target)}: {replaced}", note))))
+        known = here.variables if here else {}
+        done = (
+            ("replaced", [n for n in loaded if n in known]),
+            ("brought", [n for n in loaded if n not in known]),
+            ("removed", gone),
+        )
+        parts = [f"{what} {_views.names(which)}" for what, which in done if which]
+        told = f"at {_address(target)}: {', '.join(parts) or 'nothing differs'}"
+        self._host.say("; ".join(filter(None, (told, note))))
         self._miss(target, rerun)
 
     def _settle(self, target: Checkpoint) -> None:
@@ -477,25 +484,27 @@ class Attachment:
         self._try("", message=f"checkout {target.number}", if_changed=True)
         if self._at != target.number:
             self._same.add(self._at)
-        self._asked = True
 
-    def _replace(self, here: Checkpoint | None, target: Checkpoint) -> str:
-        """Make the namespace that of `target`; `here` is what it is. Gives what was done."""
-        namespace = self._namespace
+    def _fetch(
+        self, here: Checkpoint | None, target: Checkpoint
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Load what differs from `here`, which is the namespace; and tell what is to be removed."""
         old = here.variables if here else {}
         differing = [
             name
             for name, variable in target.variables.items()
             if name not in old or old[name].content != variable.content
         ]
-        load = self._with_what_they_share(target, differing)
-        loaded = self._load(target, load)
         gone = [name for name in old if name not in target.variables]
         for name in here.unsaved if here else ():
             kept = name in target.unsaved and self._maker(here, name) == self._maker(target, name)
             if name not in target.variables and not kept:
                 gone.append(name)
-        gone = [name for name in gone if name in namespace]
+        loaded = self._load(target, self._with_what_they_share(target, differing))
+        return loaded, [name for name in gone if name in self._namespace]
+
+    def _put(self, target: Checkpoint, loaded: dict[str, Any], gone: list[str]) -> None:
+        namespace = self._namespace
         for name in gone:
             del namespace[name]
         again = any(name not in namespace for name in loaded)
@@ -504,12 +513,6 @@ class Attachment:
                 namespace[name] = value
         if again:
             self._order(target)
-        done = (("brought", [n for n in load if n not in old]), ("removed", gone))
-        parts = [f"{what} {_views.names(which)}" for what, which in done if which]
-        back = [name for name in load if name in old]
-        if back:
-            parts.insert(0, f"replaced {_views.names(back)}")
-        return ", ".join(parts) or "nothing differs"
 
     def _order(self, target: Checkpoint) -> None:
         """Put the variables in their order: of what is shared, the first one has it."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -51,7 +52,9 @@ class Progress:
 
     def _make(self) -> Any:
         try:
-            from tqdm.auto import tqdm
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # tqdm's, that it has no widgets here
+                from tqdm.auto import tqdm
 
             return tqdm(
                 desc=self._what,

@@ -292,6 +292,23 @@ def _describe_index(value: Any) -> str:
     return f"{value.dtype}, length {len(value)}\n" + _cut(", ".join(items) + more)
 
 
+def _describe_figure(value: Any) -> str:
+    """Say what is drawn: the size, and the axes with their titles, labels and artists."""
+    width, height = value.get_size_inches() * value.dpi
+    axes = value.axes
+    lines = [f"{width:.0f} x {height:.0f} pixels, {len(axes)} axes"]
+    return "\n".join([*lines, *(_describe_axes(one) for one in axes[:_ITEMS])])
+
+
+def _describe_axes(value: Any) -> str:
+    names = ("title", value.get_title()), ("x", value.get_xlabel()), ("y", value.get_ylabel())
+    parts = [f"{what} {_cut(name, _TEXT)!r}" for what, name in names if type(name) is str and name]
+    for what in ("lines", "patches", "collections", "images", "texts"):
+        count = len(getattr(value, what))
+        parts += [f"{count} {what}"] if count else []
+    return _cut(", ".join(parts) or "empty")
+
+
 def _describe_graph(value: Any) -> str:
     return f"{len(value._node)} nodes"
 
@@ -317,6 +334,8 @@ _BY_NAME: dict[str, Callable[[Any], str]] = {
     "pandas.Series": _describe_series,
     "torch.Tensor": _describe_shaped,
     "torch.nn.parameter.Parameter": _describe_shaped,
+    "matplotlib.figure.Figure": _describe_figure,
+    "matplotlib.axes._axes.Axes": _describe_axes,
     "networkx.classes.graph.Graph": _describe_graph,
     "networkx.classes.digraph.DiGraph": _describe_graph,
     "networkx.classes.multigraph.MultiGraph": _describe_graph,

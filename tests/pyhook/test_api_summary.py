@@ -182,3 +182,17 @@ def test_the_same_in_every_process(python: Callable[..., Popen[str]]) -> None:
 
 def test_of_a_path() -> None:
     assert describe(Path("/a/b"))[1] == "PosixPath('/a/b')"
+
+
+def test_figures() -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn = figure.Figure(figsize=(8, 4), dpi=100)
+    left, right = drawn.subplots(1, 2)
+    left.plot([1, 2, 3])
+    left.set_title("Delays")
+    left.set_xlabel("hour")
+    right.bar([1, 2], [3, 4])
+    expected = "800 x 400 pixels, 2 axes\ntitle 'Delays', x 'hour', 1 lines\n2 patches"
+    assert describe(drawn) == ("matplotlib.figure.Figure", expected)
+    assert describe(left)[1] == "title 'Delays', x 'hour', 1 lines"
+    assert describe(figure.Figure(figsize=(1, 1), dpi=10))[1] == "10 x 10 pixels, 0 axes"
