@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 enum {
-    RANGES_MOST = 4096, /* each may split a mapping in three; a process has 65,530 by default */
-    UNUSED_MOST = 4,    /* saves that need not look at a range */
-    BUSY_MOST = 2,      /* looks in a row that may find more than half of it written */
-    REST_LEAST = 2,     /* saves that pass before it is tried again, twice as many each time */
+    RANGES_MOST = 4096,
+    UNUSED_MOST = 4, /* saves that need not look at a range */
+    BUSY_MOST = 2,   /* looks in a row that may find more than half of it written */
+    REST_LEAST = 2,  /* saves that pass before it is tried again, twice as many each time */
     REST_MOST = 256,
     SAMPLES = 16, /* places that are compared before a range is watched */
     SAMPLE_SIZE = 1024,
@@ -134,6 +134,11 @@ static size_t behind(const cm_watch *watch, uint64_t last)
     return place_of(watch, last, 0);
 }
 
+static cm_extent pages_of(const range *r)
+{
+    return (cm_extent){r->first, r->last};
+}
+
 static void stop(cm_watch *watch, range *r)
 {
     if (!r->facts)
@@ -142,7 +147,7 @@ static void stop(cm_watch *watch, range *r)
     r->facts = NULL;
     size_t at = behind(watch, r->last);
     if (!next_overlapping(watch, &at, r->first, r->last))
-        cm_pages_remove(watch->pages, r->first, r->last);
+        cm_pages_remove(watch->pages, pages_of(r));
 }
 
 static void rest(cm_watch *watch, range *r)
@@ -267,7 +272,7 @@ static bool update(cm_watch *watch, range *looked)
     size_t at = behind(watch, looked->last);
     for (range *r; (r = next_overlapping(watch, &at, looked->first, looked->last));)
         v.alone = v.alone && r == looked;
-    if (!cm_pages_visit(watch->pages, looked->first, looked->last, visit_written, &v)) {
+    if (!cm_pages_visit(watch->pages, pages_of(looked), visit_written, &v)) {
         at = behind(watch, looked->last);
         for (range *r; (r = next_overlapping(watch, &at, looked->first, looked->last));)
             rest(watch, r);
@@ -292,6 +297,27 @@ static cm_fingerprint sample_of(const cm_watch *watch, const uint8_t *data, uint
     return cm_fingerprint_of(watch->fingerprints, sample, sizeof sample);
 }
 
+/*
+ * Asks the kernel to watch the range. What was written to other ranges' pages in it will not be told any more. In mappings that
+ * become watchable only now there may be ranges of memory that was mapped there before: nothing is known of them.
+ */
+static bool protect(cm_watch *watch, const range *r)
+{
+    cm_extent mappings;
+    if (!cm_pages_mappings(watch->pages, pages_of(r), &mappings))
+        return false;
+    size_t at = behind(watch, r->last);
+    for (range *other; (other = next_overlapping(watch, &at, r->first, r->last));)
+        mark(watch, other, r->first, r->last);
+    if (!cm_pages_watchable(watch->pages, mappings)) {
+        at = behind(watch, mappings.end);
+        for (range *other; (other = next_overlapping(watch, &at, mappings.start, mappings.end));)
+            if (!cm_pages_watchable(watch->pages, pages_of(other)))
+                rest(watch, other);
+    }
+    return cm_pages_add(watch->pages, pages_of(r), mappings);
+}
+
 /* Begins to watch a range if that seems worth it. */
 static bool begin(cm_watch *watch, range *r)
 {
@@ -301,10 +327,7 @@ static bool begin(cm_watch *watch, range *r)
         return false;
     uint64_t count = cm_chunk_count(r->end - r->start);
     fact *facts = calloc(count, sizeof *facts);
-    size_t at = behind(watch, r->last); /* what was written there is not asked for, and will not be told any more */
-    for (range *other; facts && (other = next_overlapping(watch, &at, r->first, r->last));)
-        mark(watch, other, r->first, r->last);
-    if (!facts || !cm_pages_add(watch->pages, r->first, r->last)) {
+    if (!facts || !protect(watch, r)) {
         free(facts);
         rest(watch, r);
         return false;

@@ -124,16 +124,19 @@ static int read_vma(vma_query *query)
     return found ? 0 : -1;
 }
 
-static bool is_private_anonymous(const cm_pages *pages, uint64_t start, uint64_t end)
+bool cm_pages_mappings(const cm_pages *pages, cm_extent range, cm_extent *mappings)
 {
-    while (start < end) {
-        vma_query query = {.size = sizeof query, .address = start};
+    *mappings = range;
+    for (uint64_t at = range.start; at < range.end; at = mappings->end) {
+        vma_query query = {.size = sizeof query, .address = at};
         int result = ioctl(pages->maps, IOCTL_QUERY, &query);
         if (result < 0 && errno == ENOTTY)
             result = read_vma(&query);
         if (result < 0 || query.vma_flags & VMA_SHARED || query.inode || query.major || query.minor)
             return false;
-        start = query.end;
+        if (at == range.start)
+            mappings->start = query.start;
+        mappings->end = query.end;
     }
     return true;
 }
@@ -165,74 +168,74 @@ bool cm_pages_driven(void)
 /* ---- ranges ------------------------------------------------------------------------------------------------------ */
 
 /* Fails where part of it is watched through another handle. */
-static bool take(const cm_pages *pages, uint64_t start, uint64_t end)
+static bool take(const cm_pages *pages, cm_extent range)
 {
-    struct uffdio_register range = {.range = {start, end - start}, .mode = UFFDIO_REGISTER_MODE_WP};
-    return ioctl(pages->userfault, UFFDIO_REGISTER, &range) == 0;
+    struct uffdio_register all = {.range = {range.start, range.end - range.start}, .mode = UFFDIO_REGISTER_MODE_WP};
+    return ioctl(pages->userfault, UFFDIO_REGISTER, &all) == 0;
 }
 
-/* Whether all of it is watched, through whichever handle. */
-static bool is_watched(const cm_pages *pages, uint64_t start, uint64_t end)
+static bool protect(const cm_pages *pages, cm_extent range, uint64_t mode)
 {
+    struct uffdio_writeprotect all = {.range = {range.start, range.end - range.start}, .mode = mode};
+    return ioctl(pages->userfault, UFFDIO_WRITEPROTECT, &all) == 0;
+}
+
+bool cm_pages_watchable(const cm_pages *pages, cm_extent range)
+{
+    /* What cannot be watched is refused, and what can be is passed over: no page is looked at. */
     scan_arguments scan = {
         .size = sizeof scan,
         .flags = SCAN_CHECK_WPASYNC,
-        .start = start,
-        .end = end,
-        .category_inverted =
-            PAGE_IS_WPALLOWED, /* what cannot be is refused, what can be is passed over: no page is looked at */
+        .start = range.start,
+        .end = range.end,
+        .category_inverted = PAGE_IS_WPALLOWED,
         .category_mask = PAGE_IS_WPALLOWED,
     };
     return ioctl(pages->pagemap, IOCTL_SCAN, &scan) == 0;
 }
 
-bool cm_pages_add(cm_pages *pages, uint64_t start, uint64_t end)
+bool cm_pages_add(cm_pages *pages, cm_extent range, cm_extent mappings)
 {
-    if (!is_private_anonymous(pages, start, end) || !take(pages, start, end))
-        return false;
-    /* Not by a scan: kernels before 6.13 leave protection marked, but not in force, where memory was moved by mremap. */
-    struct uffdio_writeprotect protect = {.range = {start, end - start}, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
-    if (ioctl(pages->userfault, UFFDIO_WRITEPROTECT, &protect) == 0)
-        return true;
-    cm_pages_remove(pages, start, end);
-    return false;
+    /* Not by a scan: before 6.13 memory moved by mremap may be marked as protected, though it is not. */
+    return take(pages, mappings) && protect(pages, range, UFFDIO_WRITEPROTECT_MODE_WP);
 }
 
-void cm_pages_remove(cm_pages *pages, uint64_t start, uint64_t end)
+void cm_pages_remove(cm_pages *pages, cm_extent range)
 {
-    struct uffdio_range range = {start, end - start};
-    (void)ioctl(pages->userfault, UFFDIO_UNREGISTER, &range); /* what is not mapped any more is not watched either */
+    /* What is not mapped any more is not protected either; and somebody else may watch it by now. */
+    if (cm_pages_watchable(pages, range) && take(pages, range))
+        (void)protect(pages, range, 0);
 }
 
-bool cm_pages_visit(cm_pages *pages, uint64_t start, uint64_t end, cm_pages_visitor visit, void *arg)
+bool cm_pages_visit(cm_pages *pages, cm_extent range, cm_pages_visitor visit, void *arg)
 {
     /*
-     * Memory that was unmapped, and mapped again, is not watched; if somebody else watches it by now, taking it fails. To scan first
-     * would take from them what was written.
+     * Memory that was unmapped, and mapped again, is not watchable; if somebody else watches it by now, taking it
+     * fails. To scan first would take from them what was written.
      */
-    if (!is_watched(pages, start, end) || !take(pages, start, end))
+    if (!cm_pages_watchable(pages, range) || !take(pages, range))
         return false;
     page_region regions[REGIONS];
-    while (start < end) {
-        /* A page that is neither in memory nor in swap, nor protected as one that is not there, has been dropped (MADV_DONTNEED). */
+    while (range.start < range.end) {
+        /* Neither in memory nor in swap, nor protected as a page that is not there: it was dropped (MADV_DONTNEED). */
         scan_arguments scan = {
             .size = sizeof scan,
             .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
-            .start = start,
-            .end = end,
+            .start = range.start,
+            .end = range.end,
             .regions = (uint64_t)(uintptr_t)regions,
             .region_count = REGIONS,
             .category_inverted = PAGE_IS_PRESENT,
             .category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
-            .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            .return_mask = PAGE_IS_WRITTEN | PAGE_IS_SWAPPED,
         };
         int found = ioctl(pages->pagemap, IOCTL_SCAN, &scan);
-        if (found < 0 || scan.walk_end <= start)
+        if (found < 0 || scan.walk_end <= range.start)
             return false;
         for (int i = 0; i < found; i++)
             if (regions[i].categories & PAGE_IS_WRITTEN || !(regions[i].categories & PAGE_IS_SWAPPED))
                 visit(arg, regions[i].start, regions[i].end);
-        start = scan.walk_end;
+        range.start = scan.walk_end;
     }
     return true;
 }

@@ -162,6 +162,9 @@ START_TEST(overlapping_buffers_are_told_what_the_other_finds)
     cm_watch_learn(watch, memory, SIZE, l.look, ids, known);
     ck_assert_uint_eq(count_known(look_at(watch, memory).ids), CHUNKS);
     ck_assert_uint_eq(count_known(look_at(watch, other).ids), CHUNKS);
+    other[CM_CHUNK] ^= 1;
+    ck_assert(cm_id_is_none(&look_at(watch, other).ids[1]));
+    ck_assert(cm_id_is_none(&look_at(watch, memory).ids[CHUNKS / 2 + 1]));
     munmap(memory, 2 * SIZE);
 }
 END_TEST
