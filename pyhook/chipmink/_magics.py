@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from typing import Any, NoReturn
 
@@ -129,6 +130,9 @@ class ChipminkMagics(Magics):
         return attachment
 
     def _run(self, command: str, arguments: dict[str, Any]) -> None:
+        for place in ("store", "directory"):
+            if arguments.get(place):
+                arguments[place] = os.path.expanduser(arguments[place])
         if command == "attach":
             _notebook.attach(**arguments)
             return

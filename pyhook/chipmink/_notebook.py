@@ -239,8 +239,21 @@ class _Terminal(_Base):
         if isinstance(sys.ps1, _Prompt):
             sys.ps1 = sys.ps1.shown
 
+    @staticmethod
+    def _readline() -> Any:
+        """Find who keeps the statements: since Python 3.13 there are two who may."""
+        found, most = None, -1
+        for name in ("readline", "_pyrepl.readline"):
+            module: Any = sys.modules.get(name)
+            length = -1
+            with contextlib.suppress(Exception):  # one that this terminal cannot use
+                length = module.get_current_history_length()
+            if length > most:
+                found, most = module, length
+        return found
+
     def _history(self) -> int:
-        readline = sys.modules.get("readline")
+        readline = self._readline()
         return readline.get_current_history_length() if readline else -1
 
     def prompted(self) -> None:
@@ -252,7 +265,7 @@ class _Terminal(_Base):
         if begin == end >= 0:
             return  # the prompt is drawn again
         self._seen = end
-        readline: Any = sys.modules.get("readline")
+        readline = self._readline()
         lines = [readline.get_history_item(i + 1) or "" for i in range(max(begin, 0), max(end, 0))]
         attachment._after_cell("\n".join(lines), None, own=not lines)
 

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from api_support import find_command
 pytest.importorskip("ipykernel")
 from kernels import Kernel
 
+LONG = bool(os.environ.get("CHIPMINK_LONG"))
 Saved = Callable[[], chipmink.Session]
 
 ATTACH = "%load_ext chipmink\n%chipmink attach analysis"
@@ -245,6 +250,53 @@ def test_after_a_crash(start: Callable[..., Kernel], path: Path) -> None:
     assert numbers[4].parents == (2,)
     assert "extra" in numbers[3].variables
     assert chipmink.open(path).session("analysis").branches == {"main": max(numbers)}
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes; set CHIPMINK_LONG=1")
+def test_crashes_at_random_moments(start: Callable[..., Kernel], path: Path) -> None:
+    work = "n = n + 1; table[n] = [n] * 1000; data = bytearray(2_000_000); data[n] = 1"
+    expected = 0
+    for turn in range(20):
+        kernel = start()
+        kernel.good(ATTACH)
+        kernel.good("%chipmink checkout" if turn else "n = 0; table = {}")
+        kernel.good(f"assert n >= {expected} and len(table) == n and (not n or data[n] == 1)")
+        for _ in range(random.randrange(6)):
+            kernel.good(work)
+        expected = int(kernel.good("print(n)"))
+        kernel.client.execute(work)
+        time.sleep(random.uniform(0, 0.05))
+        kernel.kill()
+    assert chipmink.open(path).verify().damage == ()
+
+
+def test_the_store_as_files(start: Callable[..., Kernel], path: Path) -> None:
+    command = find_command()
+    if command is None or not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("nothing can be mounted here")
+    kernel = start(CHIPMINK_EMBEDDED="0", CHIPMINK_COMMAND=str(command))
+    kernel.good(ATTACH)
+    kernel.good("x = [1, 2]")
+    place = path.parent / "files"
+    place.mkdir()
+    try:
+        told = kernel.good(f"%chipmink mount {place}")
+        assert told == f"chipmink: {place}/sessions/analysis\n"
+        head = place / "sessions" / "analysis" / "head"
+        assert (head / "code.py").read_text() == "x = [1, 2]"
+        cell = json.loads((head / "checkpoint.json").read_text())["cell"]
+        assert cell["execution"] == 2
+        assert cell["error"] is None
+    finally:
+        subprocess.run([command, "umount", place], check=True)
+    assert "mount" in kernel.run("%chipmink mount /nowhere/at/all").err
+
+
+def test_importing_the_package_is_quick() -> None:
+    code = "import chipmink, sys; print(*[m for m in sys.modules if m in %r])"
+    slow = ("IPython", "chipmink._notebook", "chipmink._attachment", "tqdm", "cloudpickle")
+    done = subprocess.run([sys.executable, "-c", code % (slow,)], capture_output=True, check=True)
+    assert done.stdout == b"\n"
 
 
 def test_what_cannot_be_saved(start: Callable[..., Kernel]) -> None:
