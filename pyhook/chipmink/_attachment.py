@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 from typing import Any, Protocol
@@ -370,11 +371,7 @@ class Attachment:
         a, b : int, str or Checkpoint, optional
         """
         after = self._revision(b)
-        before: Checkpoint | None
-        if a is None:
-            before = self.session.checkpoint(after.parents[0]) if after.parents else None
-        else:
-            before = self._revision(a)
+        before = self._parent(after) if a is None else self._revision(a)
         return _views.diff(before, after, after.diff(before))
 
     def _revision(self, at: Revision) -> Checkpoint:
@@ -425,12 +422,17 @@ class Attachment:
             self._redo = redo
 
     def _before_change(self, checkpoint: Checkpoint) -> Checkpoint:
-        while checkpoint.parents:
-            parent = self.session.checkpoint(checkpoint.parents[0])
+        while (parent := self._parent(checkpoint)) is not None:
             if checkpoint.number not in self._same and checkpoint.diff(parent):
                 return parent
             checkpoint = parent
         raise Error(f"nothing to undo: {checkpoint.number} is the first checkpoint")
+
+    def _parent(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """Give the parent, unless it was removed from the store."""
+        with contextlib.suppress(NotFound):
+            return self.session.checkpoint(checkpoint.parents[0]) if checkpoint.parents else None
+        return None
 
     def redo(self, steps: int = 1) -> None:
         """Go forward to what was undone, as long as nothing was changed since."""
@@ -566,8 +568,7 @@ class Attachment:
         found = None
         while checkpoint is not None and name in checkpoint.unsaved:
             found = checkpoint
-            parent = checkpoint.parents[0] if checkpoint.parents else None
-            checkpoint = self.session.checkpoint(parent) if parent else None
+            checkpoint = self._parent(checkpoint)
         return found.number if found else None
 
     def _miss(self, target: Checkpoint, rerun: bool) -> None:

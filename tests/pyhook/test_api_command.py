@@ -15,6 +15,7 @@ from pathlib import Path
 import chipmink
 import pytest
 from api_support import Command
+from chipmink._store import Job
 
 COMMANDS = [
     "sessions",
@@ -200,6 +201,21 @@ def test_show(command: Command, history: list[chipmink.Checkpoint]) -> None:
     assert [variable["name"] for variable in found["variables"]] == ["x", "y"]
     assert found["code"] is None
     assert command.json("show", f"analysis@{history[0].id[:10]}")["code"] == "x = [1, 2, 3]\n"
+
+
+def test_show_of_a_cell(command: Command, session: chipmink.Session) -> None:
+    error = "ZeroDivisionError: division by zero"
+    session._save(Job([("x", 1)], code="1 / 0", cell=chipmink.Cell(7, 1.25, error)))
+    session._save(Job([("x", 2)], cell=chipmink.Cell(0, 0.5, None)))
+    text = command.text("show", "analysis@1")
+    assert re.search(r"^cell +\[7\] ran 1\.250 s and failed$", text, re.MULTILINE)
+    assert re.search(rf"^error +{error}$", text, re.MULTILINE)
+    found = command.json("show", "analysis@1")["cell"]
+    assert found == {"execution": 7, "seconds": 1.25, "error": error}
+    assert re.search(r"^cell +ran 0\.500 s$", command.text("show", "analysis"), re.MULTILINE)
+    assert session.checkpoint(1).cell == (7, 1.25, error)
+    session.save({"x": 3})
+    assert command.json("show", "analysis")["cell"] is None
 
 
 def test_ls(command: Command, history: list[chipmink.Checkpoint]) -> None:
