@@ -155,13 +155,16 @@ static int session_time(cm_view *view, cm_node node, int64_t *time)
 {
     cm_session_info info = {0};
     int result = cm_view_session(view, node, &info);
-    uint64_t newest = info.last_number;
+    uint64_t newest = info.last_number, head = info.head_number;
 
     cm_session_info_clear(&info);
     *time = 0;
     if (result < 0 || newest == 0 || newest > CM_NODE_NUMBER_MAX)
         return result;
-    return checkpoint_time(view, cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), newest), time);
+    result = checkpoint_time(view, cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), newest), time);
+    if (result == -ENOENT) /* it was removed; the head never is */
+        result = checkpoint_time(view, cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), head), time);
+    return result;
 }
 
 static int code_size(cm_view *view, cm_node node, uint64_t *size)

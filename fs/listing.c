@@ -26,6 +26,8 @@ struct cm_listing {
     uint32_t *others;        /* of work/: the indexes of the head's variables that no edit is about */
     cm_node head;            /* of work/ */
     cm_part_ids *ids;
+    uint64_t *numbers; /* of log/ and by-time/: the checkpoints that are there, ascending */
+    uint64_t number_count;
 };
 
 static int add_name(cm_listing *listing, const char *file, cm_node node, bool moves)
@@ -95,6 +97,42 @@ static int add_ref(void *arg, const char *name, uint64_t number)
     return add_name(listing, file, cm_node_place(CM_PLACE_REF, cm_node_session(listing->directory), number), true);
 }
 
+static int add_number(void *arg, uint64_t number, const cm_id *id)
+{
+    cm_listing *listing = arg;
+
+    (void)id;
+    if (number > CM_NODE_NUMBER_MAX)
+        return 0;
+    if ((listing->number_count & (listing->number_count - 1)) == 0) { /* a power of two: full */
+        uint64_t room = listing->number_count == 0 ? 1 : listing->number_count * 2;
+        uint64_t *more = realloc(listing->numbers, (size_t)room * sizeof *more);
+        if (more == NULL)
+            return -ENOMEM;
+        listing->numbers = more;
+    }
+    listing->numbers[listing->number_count++] = number;
+    return 0;
+}
+
+/* by-time/ names those whose times can be told; log/ has a directory and a pickle for each. */
+static int list_checkpoints(cm_listing *listing, const char *session, enum cm_place place)
+{
+    char name[CM_MOMENT_NAME];
+    uint64_t known, kept = 0;
+    int result = cm_checkpoint_list(listing->view->store, session, add_number, listing);
+
+    listing->count = 2 * listing->number_count;
+    if (result == 0 && place == CM_PLACE_BY_TIME) {
+        result = cm_moments_know(listing->view, listing->directory, &known);
+        for (uint64_t i = 0; i < listing->number_count; i++)
+            if (cm_moment_name(listing->view, listing->directory, listing->numbers[i], name) == 0)
+                listing->numbers[kept++] = listing->numbers[i];
+        listing->count = listing->number_count = kept;
+    }
+    return result;
+}
+
 static int list_moving(cm_listing *listing, enum cm_place place)
 {
     cm_view *view = listing->view;
@@ -110,17 +148,9 @@ static int list_moving(cm_listing *listing, enum cm_place place)
     }
     if (session == NULL)
         return -ENOENT;
-    if (place == CM_PLACE_BY_TIME)
-        return cm_moments_know(view, listing->directory, &listing->count);
-    if (place != CM_PLACE_LOG)
-        return cm_ref_list(view->store, session, place == CM_PLACE_TAGS ? CM_REF_TAG : CM_REF_BRANCH, add_ref, listing);
-
-    cm_session_info info = {0};
-    int result = cm_session_get(view->store, session, &info);
-    uint64_t last = info.last_number < CM_NODE_NUMBER_MAX ? info.last_number : CM_NODE_NUMBER_MAX;
-    listing->count = result == 0 ? 2 * last : 0;
-    cm_session_info_clear(&info);
-    return result;
+    if (place == CM_PLACE_BY_TIME || place == CM_PLACE_LOG)
+        return list_checkpoints(listing, session, place);
+    return cm_ref_list(view->store, session, place == CM_PLACE_TAGS ? CM_REF_TAG : CM_REF_BRANCH, add_ref, listing);
 }
 
 static int list_delta(cm_listing *listing, enum cm_place place)
@@ -291,6 +321,7 @@ void cm_listing_close(cm_listing *listing)
         free(listing->names[i].file);
     free(listing->names);
     free(listing->others);
+    free(listing->numbers);
     cm_cached_unref((cm_cached *)listing->variables);
     cm_cached_unref((cm_cached *)listing->delta);
     cm_cached_unref((cm_cached *)listing->ids);
@@ -353,11 +384,12 @@ int cm_listing_at(const cm_listing *listing, uint64_t index, cm_listed *listed)
     } else if (listing->ids != NULL) {
         list_object(listing, index, listed);
     } else if (cm_node_is_place(listing->directory, CM_PLACE_BY_TIME)) {
-        if (cm_moment_name(listing->view, listing->directory, index + 1, listed->name) < 0)
+        uint64_t number = listing->numbers[index];
+        if (cm_moment_name(listing->view, listing->directory, number, listed->name) < 0)
             return -ENOENT;
-        listed->node = listed->inode = cm_node_place(CM_PLACE_MOMENT, cm_node_session(listing->directory), index + 1);
+        listed->node = listed->inode = cm_node_place(CM_PLACE_MOMENT, cm_node_session(listing->directory), number);
     } else { /* log: a directory and a pickle for each number */
-        unsigned long long number = index / 2 + 1;
+        unsigned long long number = listing->numbers[index / 2];
         bool pickle = index % 2 == 1;
         snprintf(listed->name, sizeof listed->name, "%06llu%s", number, pickle ? ".pkl" : "");
         listed->node = listed->inode = cm_node_place(pickle ? CM_PLACE_NAMESPACE : CM_PLACE_CHECKPOINT,

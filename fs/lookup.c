@@ -43,6 +43,23 @@ int cm_view_session(cm_view *view, cm_node node, cm_session_info *info)
     return cm_session_get(view->store, name, info);
 }
 
+bool cm_view_is_there(cm_view *view, cm_node session, uint64_t number)
+{
+    const char *name = cm_view_session_name(view, cm_node_session(session));
+    cm_id id;
+
+    return name != NULL && cm_checkpoint_number_id(view->store, name, number, &id) != -ENOENT;
+}
+
+bool cm_view_is_gone(cm_view *view, cm_node node)
+{
+    enum cm_node_type type = cm_node_type(node);
+    bool of_checkpoint = (type == CM_NODE_PLACE && cm_node_index(node) >= CM_PLACE_SESSION) || type == CM_NODE_PICKLE ||
+                         type == CM_NODE_INFO || type == CM_NODE_LINK_HERE || type == CM_NODE_LINK_PARENT;
+
+    return of_checkpoint && cm_node_number(node) != 0 && !cm_view_is_there(view, node, cm_node_number(node));
+}
+
 int cm_fixed_node(cm_view *view, cm_node parent, enum cm_place place, cm_node *node)
 {
     int result = 0;
@@ -156,8 +173,10 @@ static int lookup_log(cm_view *view, cm_node parent, const char *file, cm_node *
     if (result == -ENOENT) {
         cm_view_catch_up(view);
         result = cm_part_checkpoint_get(view, *node, &part);
-        *moves = result == -ENOENT;
     }
+    if (result == 0 && !cm_view_is_there(view, parent, number)) /* what was read of it may still be kept here */
+        result = -ENOENT;
+    *moves = result == -ENOENT;
     return result;
 }
 

@@ -60,6 +60,10 @@ int cm_moments_know(cm_view *view, cm_node node, uint64_t *count)
             moments->room = room;
         }
         result = read_time(view, session, moments->count + 1, &moments->times[moments->count]);
+        if (result == -ENOENT) {
+            moments->times[moments->count] = INT64_MIN;
+            result = 0;
+        }
         moments->count += result == 0;
     }
     *count = moments != NULL ? moments->count : 0;
@@ -74,6 +78,8 @@ int cm_moment_time(cm_view *view, cm_node node, uint64_t number, int64_t *time)
     bool known = moments != NULL && number >= 1 && number <= moments->count;
     *time = known ? moments->times[number - 1] : 0;
     pthread_mutex_unlock(&view->moments_lock);
+    if (known && *time == INT64_MIN)
+        return -ENOENT;
     return known ? 0 : read_time(view, cm_node_session(node), number, time);
 }
 
@@ -109,7 +115,7 @@ int cm_moment_name(cm_view *view, cm_node node, uint64_t number, char name[CM_MO
         again = number >= 2 && same_moment(moments->times[number - 2], time);
     }
     pthread_mutex_unlock(&view->moments_lock);
-    if (!known)
+    if (!known || time == INT64_MIN)
         return -ENOENT;
     time_text(time, text);
     if (again)
@@ -130,7 +136,8 @@ int cm_moment_find(cm_view *view, cm_node node, const char *name, uint64_t *numb
     if (strlen(name) >= CM_MOMENT_NAME)
         return -ENOENT;
     for (*number = count; *number > 0; --*number) /* the newest are asked for most */
-        if (cm_moment_name(view, node, *number, candidate) == 0 && strcmp(candidate, name) == 0)
+        if (cm_moment_name(view, node, *number, candidate) == 0 && strcmp(candidate, name) == 0 &&
+            cm_view_is_there(view, node, *number))
             return 0;
     return -ENOENT;
 }

@@ -52,7 +52,10 @@ void cm_ops_fail(fuse_req_t request, cm_node node, int error)
         char text[1200];
         snprintf(text, sizeof text, "node %016llx: %s: %s", (unsigned long long)node, strerror(-error),
                  cm_error_message());
-        mounted->trouble(mounted->arg, text);
+        if (error == -EILSEQ && cm_view_is_gone(mounted->view, node))
+            error = -ESTALE; /* not damage: it was removed */
+        else
+            mounted->trouble(mounted->arg, text);
     }
     if (error == -EILSEQ || error == -EPROTO || error == -EPROTONOSUPPORT || error == -EBADMSG)
         error = -EIO;

@@ -309,36 +309,20 @@ int cm_view_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info)
 int cm_part_parent(cm_view *view, cm_node node, cm_node *parent)
 {
     cm_part_checkpoint *of cm_cleanup(cm_cleanup_part) = NULL;
-    cm_part_checkpoint *near cm_cleanup(cm_cleanup_part) = NULL;
-    cm_checkpoint *far = NULL;
-    uint64_t session = cm_node_session(node);
+    cm_checkpoint *before = NULL;
 
     *parent = 0;
     int result = cm_part_checkpoint_get(view, node, &of);
-    if (result < 0 || cm_checkpoint_parent_count(of->checkpoint) == 0)
-        return result;
-    const cm_id *id = cm_checkpoint_parent(of->checkpoint, 0);
-    uint64_t number = cm_checkpoint_parent_number(of->checkpoint, 0);
-    if (number > 0 && number <= CM_NODE_NUMBER_MAX) {
-        cm_node guess = cm_node_place(CM_PLACE_CHECKPOINT, session, number);
-        if (cm_part_checkpoint_get(view, guess, &near) == 0 && cm_id_equal(cm_checkpoint_id(near->checkpoint), id)) {
-            *parent = guess;
-            return 0;
-        }
-    }
-    /* It belongs to another session. */
-    result = cm_checkpoint_open_id(view->store, id, &far);
-    if (result == -ENOENT)
-        return 0;
-    if (result < 0)
-        return result;
-    number = cm_checkpoint_number(far);
-    result =
-        number > CM_NODE_NUMBER_MAX ? -EOVERFLOW : cm_view_session_number(view, cm_checkpoint_session(far), &session);
-    cm_checkpoint_unref(far);
     if (result == 0)
-        *parent = cm_node_place(CM_PLACE_CHECKPOINT, session, number);
-    return result;
+        result = cm_checkpoint_open_parent(of->checkpoint, &before);
+    if (result < 0 || before == NULL)
+        return result;
+    uint64_t number = cm_checkpoint_number(before);
+    cm_checkpoint_unref(before);
+    if (number > CM_NODE_NUMBER_MAX)
+        return -EOVERFLOW;
+    *parent = cm_node_place(CM_PLACE_CHECKPOINT, cm_node_session(node), number);
+    return 0;
 }
 
 static void destroy_delta(cm_cached *item)

@@ -29,7 +29,10 @@ enum { CM_VIEW_SIZES = 4096, CM_VIEW_OBJECTS = 16384 };
 
 struct cm_work;
 
-/* When the checkpoints of a session were saved, by number from 1. Only grows; guarded by the view's moments_lock. */
+/*
+ * When the checkpoints of a session were saved, by number from 1; INT64_MIN: it was removed before anybody asked. Only grows; guarded by
+ * the view's moments_lock.
+ */
 typedef struct cm_moments {
     uint64_t session;
     int64_t *times;
@@ -74,6 +77,9 @@ int cm_view_session_number(cm_view *view, const char *name, uint64_t *number);
 /* NULL: no such number was given out. Lives as long as the tree. Does not block. */
 const char *cm_view_session_name(cm_view *view, uint64_t number);
 
+/* Whether the checkpoint with that number of a node's session is there: it may have been removed, or not be made yet. */
+bool cm_view_is_there(cm_view *view, cm_node session, uint64_t number);
+
 /* What the session of a node is now. -ENOENT */
 int cm_view_session(cm_view *view, cm_node node, cm_session_info *info);
 
@@ -82,9 +88,9 @@ int cm_view_session(cm_view *view, cm_node node, cm_session_info *info);
  * has the same time.
  */
 enum { CM_MOMENT_NAME = 64 };
-/* The times of all checkpoints of the session as of now are known from here on; *count: how many. */
+/* The times of all checkpoints of the session as of now are known from here on; *count: up to which number. */
 int cm_moments_know(cm_view *view, cm_node node, uint64_t *count);
-/* Of a known one. */
+/* Of a known one. -ENOENT: it was removed. */
 int cm_moment_name(cm_view *view, cm_node node, uint64_t number, char name[CM_MOMENT_NAME]);
 int cm_moment_time(cm_view *view, cm_node node, uint64_t number, int64_t *time);
 /* -ENOENT */
@@ -142,7 +148,7 @@ typedef struct cm_part_delta {
 } cm_part_delta;
 
 int cm_part_delta_get(cm_view *view, cm_node node, cm_part_delta **part);
-/* A node of the checkpoint's first parent; 0: it has none. */
+/* A node of the checkpoint's first parent, or where that was removed of the one before; 0: there is none. */
 int cm_part_parent(cm_view *view, cm_node node, cm_node *parent);
 
 /* The inode number of a file made from a variable; for pickles and infos it follows from what is in them. */

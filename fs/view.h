@@ -53,6 +53,9 @@ bool cm_view_is_costly(cm_view *view, cm_node node);
 enum cm_file_type cm_view_type(cm_node node);
 bool cm_view_moves(cm_node node);
 
+/* Whether the node belongs to a checkpoint that was removed: then reading it fails in some way or other. */
+bool cm_view_is_gone(cm_view *view, cm_node node);
+
 enum { CM_TARGET_MAX = 1024 };
 /* -EINVAL: not a link. */
 int cm_view_target(cm_view *view, cm_node node, char target[CM_TARGET_MAX]);

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * session.c - sessions, heads, branches, tags: the only mutable records.
- *
- *     h/<session>              last number varint, head number varint, branch string ("": detached)
- *     n/<session>/<16 hex>     checkpoint id, by number
- *     b/<session>/<branch>     number varint
- *     t/<session>/<tag>        number varint
- */
+/* session.c - sessions, heads, branches, tags: the only mutable records. */
 #include "checkpoint.h"
+#include "refs.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,16 +32,64 @@ int cm_ref_name_check(const char *what, const char *name)
     return result;
 }
 
-static char *key_of(char kind, const char *session, const char *name)
+/* ---- refs -------------------------------------------------------------------------------------------------------- */
+
+char *cm_ref_key(char kind, const char *session, const char *name)
 {
     char *key;
     return asprintf(&key, "%c/%s%s%s", kind, session, name ? "/" : "", name ? name : "") < 0 ? NULL : key;
 }
 
-static char *number_key(const char *session, uint64_t number)
+char *cm_ref_number_key(char kind, const char *session, uint64_t number)
 {
     char *key;
-    return asprintf(&key, "n/%s/%016" PRIx64, session, number) < 0 ? NULL : key;
+    return asprintf(&key, "%c/%s/%016" PRIx64, kind, session, number) < 0 ? NULL : key;
+}
+
+cm_ref_update cm_ref_change(const char *key, const cm_buffer *old, const cm_buffer *value)
+{
+    return (cm_ref_update){.key = key,
+                           .expected = old && old->size ? old->data : NULL,
+                           .expected_size = old ? old->size : 0,
+                           .value = value ? value->data : NULL,
+                           .value_size = value ? value->size : 0};
+}
+
+int cm_ref_read(cm_store *store, const char *key, cm_buffer *value)
+{
+    if (!key)
+        return cm_fail(ENOMEM, "out of memory");
+    int result = store->backend->ops->ref_get(store->backend, key, value);
+    if (result == -ENOENT)
+        cm_buffer_clear(value);
+    return result == -ENOENT ? 0 : result;
+}
+
+int cm_refs_commit(cm_store *store, const cm_ref_update *updates, size_t count)
+{
+    cm_backend_txn *txn;
+    int result = store->backend->ops->begin(store->backend, &txn, NULL);
+    if (!result)
+        result = store->backend->ops->commit(txn, updates, count);
+    if (result == -EEXIST) /* it would go on */
+        store->backend->ops->abort(txn);
+    return result;
+}
+
+int cm_guard_read(cm_store *store, const char *session, cm_guard *guard)
+{
+    *guard = (cm_guard){.key = cm_ref_key('g', session, NULL)};
+    int result = cm_ref_read(store, guard->key, &guard->now);
+    cm_reader reader = cm_reader_of(guard->now.data, guard->now.size);
+    cm_buffer_varint(&guard->next, (guard->now.size ? cm_read_varint(&reader) : 0) + 1);
+    return result || !guard->next.error ? result : cm_fail(ENOMEM, "out of memory");
+}
+
+void cm_guard_clear(cm_guard *guard)
+{
+    free(guard->key);
+    cm_buffer_free(&guard->now);
+    cm_buffer_free(&guard->next);
 }
 
 /* ---- heads ------------------------------------------------------------------------------------------------------- */
@@ -73,7 +115,7 @@ static int read_ref(cm_store *store, char *key, cm_buffer *value)
 /* Into branch_raw, which stays empty where there is no such branch. */
 static int read_branch(cm_store *store, const char *session, cm_head *head)
 {
-    int result = read_ref(store, key_of('b', session, head->branch), &head->branch_raw);
+    int result = read_ref(store, cm_ref_key('b', session, head->branch), &head->branch_raw);
     if (result != -ENOENT)
         return result;
     cm_buffer_clear(&head->branch_raw);
@@ -85,7 +127,7 @@ int cm_head_read(cm_store *store, const char *session, cm_head *head)
     *head = (cm_head){0};
     int result = cm_name_check("session", session);
     if (!result)
-        result = read_ref(store, key_of('h', session, NULL), &head->raw);
+        result = read_ref(store, cm_ref_key('h', session, NULL), &head->raw);
     if (result == -ENOENT) {
         cm_buffer_clear(&head->raw);
         head->branch = strdup(first_branch);
@@ -141,16 +183,6 @@ static void encode_head(cm_buffer *raw, uint64_t last, uint64_t number, const ch
     cm_buffer_string(raw, branch);
 }
 
-/* An update that holds if the ref still is as it was read; an empty `old`: it was absent. */
-static cm_ref_update update(const char *key, const cm_buffer *old, const cm_buffer *value)
-{
-    return (cm_ref_update){.key = key,
-                           .expected = old && old->size ? old->data : NULL,
-                           .expected_size = old ? old->size : 0,
-                           .value = value->data,
-                           .value_size = value->size};
-}
-
 /*
  * After a commit whose answer was lost: did it happen? The number is this checkpoint's if and only if it did.
  */
@@ -167,10 +199,10 @@ int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, 
     char detached[40];
     snprintf(detached, sizeof detached, "branch-%" PRIu64, number);
     const char *branch = head->branch ? head->branch : detached;
-    cm_cleanup(cm_cleanup_free) char *head_key = key_of('h', session, NULL);
-    cm_cleanup(cm_cleanup_free) char *new_key = number_key(session, number);
-    cm_cleanup(cm_cleanup_free) char *branch_key = key_of('b', session, branch);
-    cm_cleanup(cm_cleanup_free) char *keep_key = key_of('b', session, keep ? keep : "");
+    cm_cleanup(cm_cleanup_free) char *head_key = cm_ref_key('h', session, NULL);
+    cm_cleanup(cm_cleanup_free) char *new_key = cm_ref_number_key('n', session, number);
+    cm_cleanup(cm_cleanup_free) char *branch_key = cm_ref_key('b', session, branch);
+    cm_cleanup(cm_cleanup_free) char *keep_key = cm_ref_key('b', session, keep ? keep : "");
     cm_cleanup(cm_buffer_free) cm_buffer head_value = CM_BUFFER_INIT, id_value = CM_BUFFER_INIT;
     cm_cleanup(cm_buffer_free) cm_buffer branch_value = CM_BUFFER_INIT, keep_value = CM_BUFFER_INIT;
     if (head->apart)
@@ -184,10 +216,10 @@ int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, 
         keep_value.error)
         return cm_fail(ENOMEM, "out of memory");
     const cm_ref_update updates[] = {
-        update(new_key, NULL, &id_value),
-        update(branch_key, &head->branch_raw, &branch_value),
-        update(head_key, &head->raw, &head_value),
-        update(keep_key, NULL, &keep_value),
+        cm_ref_change(new_key, NULL, &id_value),
+        cm_ref_change(branch_key, &head->branch_raw, &branch_value),
+        cm_ref_change(head_key, &head->raw, &head_value),
+        cm_ref_change(keep_key, NULL, &keep_value),
     };
     int result = store->backend->ops->commit(*txn, updates, keep ? 4 : 3);
     if (result == -EEXIST)
@@ -239,7 +271,7 @@ int cm_session_list(cm_store *store, cm_name_visitor visit, void *arg)
 int cm_ref_list(cm_store *store, const char *session, enum cm_ref_kind kind, cm_name_visitor visit, void *arg)
 {
     int result = cm_name_check("session", session);
-    return result ? result : list_refs(store, key_of((char)kind, session, ""), visit, arg);
+    return result ? result : list_refs(store, cm_ref_key((char)kind, session, ""), visit, arg);
 }
 
 static int no_session(const cm_store *store, const char *session)
@@ -284,21 +316,18 @@ void cm_session_info_clear(cm_session_info *info)
 
 /* ---- moving ------------------------------------------------------------------------------------------------------ */
 
-/* One ref, by compare-and-swap against what is there now. */
-static int move_ref(cm_store *store, const char *key, const cm_buffer *old, const cm_buffer *value)
+/* One ref, and the guard, by compare-and-swap against what they were. */
+static int move_ref(cm_store *store, const cm_guard *guard, const char *key, const cm_buffer *old,
+                    const cm_buffer *value)
 {
-    cm_backend_txn *txn;
-    int result = store->backend->ops->begin(store->backend, &txn, NULL);
-    if (result)
-        return result;
-    cm_ref_update one = update(key, old, value);
-    return store->backend->ops->commit(txn, &one, 1);
+    const cm_ref_update updates[] = {cm_ref_change(key, old, value), cm_guard_move(guard)};
+    return cm_refs_commit(store, updates, 2);
 }
 
-static int number_of(cm_store *store, const char *session, uint64_t number, cm_id *id)
+int cm_checkpoint_number_id(cm_store *store, const char *session, uint64_t number, cm_id *id)
 {
     cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-    int result = read_ref(store, number_key(session, number), &value);
+    int result = read_ref(store, cm_ref_number_key('n', session, number), &value);
     if (result == -ENOENT)
         return cm_fail(ENOENT, "session '%s' has no checkpoint %" PRIu64 " in %s", session, number, store->path);
     if (!result && value.size != sizeof *id)
@@ -308,24 +337,61 @@ static int number_of(cm_store *store, const char *session, uint64_t number, cm_i
     return result;
 }
 
+typedef struct numbering {
+    cm_number_visitor visit;
+    void *arg;
+    size_t prefix;
+} numbering;
+
+static int list_number(void *arg, const char *key, const void *value, size_t size)
+{
+    const numbering *n = arg;
+    cm_id id;
+    if (size != sizeof id)
+        return cm_fail(EILSEQ, "the ref %s is damaged", key);
+    memcpy(&id, value, sizeof id);
+    return n->visit(n->arg, strtoull(key + n->prefix, NULL, 16), &id);
+}
+
+int cm_checkpoint_list(cm_store *store, const char *session, cm_number_visitor visit, void *arg)
+{
+    cm_session_info info;
+    int result = cm_session_get(store, session, &info); /* -ENOENT */
+    uint64_t only = info.head_number;
+    cm_session_info_clear(&info);
+    if (result)
+        return result;
+    if (store->is_snapshot)
+        return visit(arg, only, &store->snapshot);
+    cm_cleanup(cm_cleanup_free) char *prefix = cm_ref_key('n', session, "");
+    if (!prefix)
+        return cm_fail(ENOMEM, "out of memory");
+    numbering n = {visit, arg, strlen(prefix)};
+    return store->backend->ops->ref_list(store->backend, prefix, list_number, &n);
+}
+
+static int set_ref_once(cm_store *store, const char *session, enum cm_ref_kind kind, const char *name, uint64_t number)
+{
+    cm_id id;
+    cm_cleanup(cm_guard_clear) cm_guard guard = {0};
+    cm_cleanup(cm_cleanup_free) char *key = cm_ref_key((char)kind, session, name);
+    cm_cleanup(cm_buffer_free) cm_buffer old = CM_BUFFER_INIT, value = CM_BUFFER_INIT;
+    cm_buffer_varint(&value, number);
+    int result = value.error ? cm_fail(ENOMEM, "out of memory") : cm_guard_read(store, session, &guard);
+    if (!result)
+        result = cm_checkpoint_number_id(store, session, number, &id);
+    if (!result)
+        result = cm_ref_read(store, key, &old);
+    return result ? result : move_ref(store, &guard, key, &old, &value);
+}
+
 static int set_ref_entered(cm_store *store, const char *session, enum cm_ref_kind kind, const char *name,
                            uint64_t number)
 {
-    cm_id id;
-    int result = number_of(store, session, number, &id);
-    if (result)
-        return result;
-    cm_cleanup(cm_cleanup_free) char *key = key_of((char)kind, session, name);
-    cm_cleanup(cm_buffer_free) cm_buffer old = CM_BUFFER_INIT, value = CM_BUFFER_INIT;
-    cm_buffer_varint(&value, number);
-    if (!key || value.error)
-        return cm_fail(ENOMEM, "out of memory");
-    result = store->backend->ops->ref_get(store->backend, key, &old);
-    if (result && result != -ENOENT)
-        return result;
-    if (result == -ENOENT)
-        cm_buffer_clear(&old);
-    return move_ref(store, key, &old, &value);
+    int result = -EEXIST;
+    for (unsigned i = 0; result == -EEXIST && i < CM_REFS_TRIES; i++)
+        result = set_ref_once(store, session, kind, name, number);
+    return result;
 }
 
 int cm_ref_set(cm_store *store, const char *session, enum cm_ref_kind kind, const char *name, uint64_t number)
@@ -345,7 +411,7 @@ int cm_ref_set(cm_store *store, const char *session, enum cm_ref_kind kind, cons
 static int branch_number(cm_store *store, const char *session, char kind, const char *name, uint64_t *number)
 {
     cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-    int result = read_ref(store, key_of(kind, session, name), &value);
+    int result = read_ref(store, cm_ref_key(kind, session, name), &value);
     if (result)
         return result;
     cm_reader reader = cm_reader_of(value.data, value.size);
@@ -366,10 +432,13 @@ static int find_tip(void *arg, const char *name, uint64_t number)
     return 0;
 }
 
-static int set_head_entered(cm_store *store, const char *session, const char *branch, uint64_t number)
+static int set_head_once(cm_store *store, const char *session, const char *branch, uint64_t number)
 {
     cm_head head;
-    int result = cm_head_read(store, session, &head);
+    cm_cleanup(cm_guard_clear) cm_guard guard = {0};
+    int result = cm_guard_read(store, session, &guard);
+    if (!result)
+        result = cm_head_read(store, session, &head);
     if (result)
         return result;
     tip_search search = {0};
@@ -383,18 +452,27 @@ static int set_head_entered(cm_store *store, const char *session, const char *br
         search.branch = strdup(branch);
     } else {
         search.number = number;
-        result = number_of(store, session, number, &id);
+        result = cm_checkpoint_number_id(store, session, number, &id);
         if (!result)
             result = cm_ref_list(store, session, CM_REF_BRANCH, find_tip, &search);
     }
     if (!result) {
         cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-        cm_cleanup(cm_cleanup_free) char *key = key_of('h', session, NULL);
+        cm_cleanup(cm_cleanup_free) char *key = cm_ref_key('h', session, NULL);
         encode_head(&value, head.last, number, search.branch);
-        result = key && !value.error ? move_ref(store, key, &head.raw, &value) : cm_fail(ENOMEM, "out of memory");
+        result =
+            key && !value.error ? move_ref(store, &guard, key, &head.raw, &value) : cm_fail(ENOMEM, "out of memory");
     }
     free(search.branch);
     cm_head_clear(&head);
+    return result;
+}
+
+static int set_head_entered(cm_store *store, const char *session, const char *branch, uint64_t number)
+{
+    int result = -EEXIST;
+    for (unsigned i = 0; result == -EEXIST && i < CM_REFS_TRIES; i++)
+        result = set_head_once(store, session, branch, number);
     return result;
 }
 
@@ -415,7 +493,7 @@ int cm_checkpoint_open_number(cm_store *store, const char *session, uint64_t num
     cm_id id;
     int result = cm_name_check("session", session);
     if (!result)
-        result = number_of(store, session, number, &id);
+        result = cm_checkpoint_number_id(store, session, number, &id);
     return result ? result : cm_checkpoint_open_id(store, &id, checkpoint);
 }
 

@@ -33,7 +33,7 @@ from ._errors import (
 from ._files import load
 from ._pending import PendingSave
 from ._store import Session, Store, open
-from ._upkeep import Collection, Verification
+from ._upkeep import Collection, Pruning, Verification
 
 if TYPE_CHECKING:
     from ._attachment import Attachment
@@ -54,6 +54,7 @@ __all__ = [
     "LoadError",
     "NotFound",
     "PendingSave",
+    "Pruning",
     "ReadOnly",
     "Session",
     "Stats",

@@ -119,6 +119,8 @@ def _load_the_rest(
     Damage is found by reading alone. Where nothing is damaged, each variable is unpickled once for
     trial: the others are then loaded together, because apart they would lose what they share.
     """
+    if isinstance(error, Corrupt) and not checkpoint.exists():
+        raise NotFound(f"{_address(checkpoint)} was removed from {checkpoint.store}") from error
     failed: dict[str, BaseException] = {}
     for name in names:
         try:

@@ -20,7 +20,7 @@ from ._checkpoint import Cell, Checkpoint, Diff
 from ._command import embedded_by_default, find_command
 from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
 from ._pending import PendingSave
-from ._upkeep import Collection, Verification
+from ._upkeep import Collection, Pruning, Verification
 
 _T = TypeVar("_T")
 
@@ -331,11 +331,11 @@ class Session:
         """List the checkpoints of all branches, newest first."""
         try:
             reader = self.store._reader()
-            last, _, _ = reader.session(self.name)
+            numbers = reader.checkpoints(self.name)
         except (NotFound, StoreNotFound):
             return []
         found = []
-        for number in range(last, 0, -1):
+        for number in reversed(numbers):
             with contextlib.suppress(NotFound):
                 found.append(self.store._checkpoint(reader.checkpoint_number(self.name, number)))
         return found
@@ -546,6 +546,54 @@ class Session:
         with self.store._alone():
             self.store._writer().set_ref(self.name, kind, name, target.number)
         return target
+
+    def prune(
+        self,
+        *,
+        last: int = 0,
+        hourly: int = 0,
+        daily: int = 0,
+        weekly: int = 0,
+        tagged: bool = False,
+        dry_run: bool = False,
+    ) -> Pruning:
+        """Remove the checkpoints that no rule keeps. `Store.gc` then gives their space back.
+
+        The head and the newest checkpoint of each branch are always kept. Numbers stay what they
+        are, and what descends from a removed checkpoint then descends from what that did.
+
+        Parameters
+        ----------
+        last : int, optional
+            Keep so many of the newest.
+        hourly, daily, weekly : int, optional
+            Keep the newest of each of so many hours, days, weeks in which there is one, counted
+            back from the newest, by local time.
+        tagged : bool, optional
+            Keep what has a tag. Otherwise tags are removed with their checkpoints.
+        dry_run : bool, optional
+            Only tell what would be removed.
+
+        Raises
+        ------
+        ValueError
+            No rule was given, or a negative number.
+        NotFound
+            There is no such session.
+        """
+        counts = last, hourly, daily, weekly
+        if any(count < 0 for count in counts):
+            raise ValueError("how many to keep is not negative")
+        if not any(counts) and not tagged:
+            raise ValueError(f"nothing says which checkpoints of {self.name!r} are to be kept")
+        with self.store._alone():
+            self.store._reader()  # there is one, and this does not make it
+            writer = self.store._reader() if dry_run else self.store._writer()
+            entries = writer.prune(self.name, *counts, tagged, dry_run)
+        return Pruning(
+            removed=tuple(number for number, kept in entries if not kept),
+            kept=tuple(number for number, kept in entries if kept),
+        )
 
     # ---- loading
 

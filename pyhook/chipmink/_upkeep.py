@@ -46,4 +46,17 @@ class Collection(NamedTuple):
     disk_after: int
 
 
-__all__ = ["Collection", "Verification"]
+class Pruning(NamedTuple):
+    """What `Session.prune` removed, or would remove.
+
+    Attributes
+    ----------
+    removed, kept : tuple[int, ...]
+        Numbers of checkpoints.
+    """
+
+    removed: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+__all__ = ["Collection", "Pruning", "Verification"]

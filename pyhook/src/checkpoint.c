@@ -128,6 +128,28 @@ static PyObject *checkpoint_stats(PyObject *self, void *Py_UNUSED(closure))
                          (unsigned long long)s->write_ns);
 }
 
+/* Raises what reading from the checkpoint failed with; it may have been removed. */
+static PyObject *raise_for(PyObject *self, int result)
+{
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_checkpoint_failed(cm_checkpoint_unwrap(self), result);
+    Py_END_ALLOW_THREADS
+    return cm_raise(cm_module_of(self), result);
+}
+
+static PyObject *checkpoint_exists(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
+    cm_object_info info;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_object_stat(cm_checkpoint_store(checkpoint), cm_checkpoint_id(checkpoint), &info);
+    Py_END_ALLOW_THREADS
+    if (result < 0 && result != -ENOENT)
+        return cm_raise(cm_module_of(self), result);
+    return PyBool_FromLong(result == 0);
+}
+
 /* ---- variables --------------------------------------------------------------------------------------------------- */
 
 static PyObject *checkpoint_variables(PyObject *self, PyObject *Py_UNUSED(none))
@@ -139,7 +161,7 @@ static PyObject *checkpoint_variables(PyObject *self, PyObject *Py_UNUSED(none))
     result = cm_checkpoint_variables(cm_checkpoint_unwrap(self), &variables, &count);
     Py_END_ALLOW_THREADS
     if (result < 0)
-        return cm_raise(cm_module_of(self), result);
+        return raise_for(self, result);
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list && i < count; i++) {
         PyObject *variable = cm_variable_tuple(&variables[i]);
@@ -161,7 +183,7 @@ static PyObject *checkpoint_variable(PyObject *self, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     result = cm_checkpoint_variable(cm_checkpoint_unwrap(self), name, &variable);
     Py_END_ALLOW_THREADS
-    return result < 0 ? cm_raise(cm_module_of(self), result) : cm_variable_tuple(variable);
+    return result < 0 ? raise_for(self, result) : cm_variable_tuple(variable);
 }
 
 typedef struct differences {
@@ -199,7 +221,7 @@ static PyObject *checkpoint_diff(PyObject *self, PyObject *other)
     if (result == 0)
         return d.list;
     Py_DECREF(d.list);
-    return PyErr_Occurred() ? NULL : cm_raise(module, result);
+    return PyErr_Occurred() ? NULL : raise_for(self, result);
 }
 
 typedef struct objects {
@@ -230,7 +252,7 @@ static PyObject *checkpoint_objects(PyObject *self, PyObject *Py_UNUSED(none))
     if (result == 0)
         return o.list;
     Py_DECREF(o.list);
-    return PyErr_Occurred() ? NULL : cm_raise(cm_module_of(self), result);
+    return PyErr_Occurred() ? NULL : raise_for(self, result);
 }
 
 typedef struct alone_types {
@@ -318,7 +340,7 @@ static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwarg
     Py_END_ALLOW_THREADS
     PyMem_Free(array);
     Py_DECREF(names);
-    return result < 0 ? cm_raise(cm_module_of(self), result) : cm_link_wrap(cm_module_of(self), link);
+    return result < 0 ? raise_for(self, result) : cm_link_wrap(cm_module_of(self), link);
 }
 
 /* The Unpickler's file for the named variables, or NULL with an exception. */
@@ -336,7 +358,7 @@ static PyObject *open_ahead(PyObject *self, PyObject *names)
     Py_END_ALLOW_THREADS
     PyMem_Free(array);
     if (result < 0)
-        return cm_raise(cm_module_of(self), result);
+        return raise_for(self, result);
     return cm_ahead_new(cm_module_of(self), cm_checkpoint_store(checkpoint), stream);
 }
 
@@ -363,6 +385,8 @@ static PyObject *checkpoint_load(PyObject *self, PyObject *args)
 /* ---- the type ---------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
+    {"exists", checkpoint_exists, METH_NOARGS,
+     PyDoc_STR("exists()\n--\n\nWhether it is still in the store: it may have been removed.")},
     {"variables", checkpoint_variables, METH_NOARGS,
      PyDoc_STR("variables()\n--\n\nAll variables by name, each a tuple of the fields of chipmink.Variable.")},
     {"variable", checkpoint_variable, METH_VARARGS, PyDoc_STR("variable(name, /)\n--\n\nThe tuple of one variable.")},

@@ -327,6 +327,56 @@ static PyObject *store_checkpoint_id(PyObject *self, PyObject *args)
     return cm_checkpoint_wrap(cm_module_of(self), checkpoint);
 }
 
+static int add_number(void *arg, uint64_t number, const cm_id *id)
+{
+    (void)id;
+    return names_add(arg, "", number);
+}
+
+static PyObject *store_checkpoints(PyObject *self, PyObject *args)
+{
+    const char *session;
+    if (!PyArg_ParseTuple(args, "s", &session))
+        return NULL;
+    int result;
+    names found = {0};
+    WITH_STORE(self, cm_checkpoint_list(store, session, add_number, &found));
+    PyObject *numbers = result < 0 ? cm_raise(cm_module_of(self), result) : PyList_New((Py_ssize_t)found.count);
+    for (size_t i = 0; numbers && i < found.count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(found.items[i].number);
+        if (number)
+            PyList_SET_ITEM(numbers, (Py_ssize_t)i, number);
+        else
+            Py_CLEAR(numbers);
+    }
+    names_free(&found);
+    return numbers;
+}
+
+static PyObject *store_prune(PyObject *self, PyObject *args)
+{
+    const char *session;
+    unsigned long long last, hourly, daily, weekly;
+    int tagged, dry_run;
+    if (!PyArg_ParseTuple(args, "sKKKKpp", &session, &last, &hourly, &daily, &weekly, &tagged, &dry_run))
+        return NULL;
+    const cm_retention keep = {.last = last, .hourly = hourly, .daily = daily, .weekly = weekly, .tagged = tagged};
+    cm_prune_entry *entries = NULL;
+    size_t count = 0;
+    int result;
+    WITH_STORE(self, cm_prune(store, session, &keep, dry_run, &entries, &count));
+    PyObject *list = result < 0 ? cm_raise(cm_module_of(self), result) : PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *entry = Py_BuildValue("(KI)", (unsigned long long)entries[i].number, entries[i].kept_for);
+        if (entry)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, entry);
+        else
+            Py_CLEAR(list);
+    }
+    free(entries);
+    return list;
+}
+
 /* ---- objects, statistics, verify ------------------------------------------------------------------------------------- */
 
 static PyObject *store_object(PyObject *self, PyObject *args)
@@ -504,6 +554,11 @@ static PyMethodDef methods[] = {
      PyDoc_STR("checkpoint_number(session, number, /)\n--\n\nThe checkpoint with that number.")},
     {"checkpoint_id", store_checkpoint_id, METH_VARARGS,
      PyDoc_STR("checkpoint_id(id, /)\n--\n\nThe checkpoint with that id, 64 hexadecimal digits.")},
+    {"checkpoints", store_checkpoints, METH_VARARGS,
+     PyDoc_STR("checkpoints(session, /)\n--\n\nThe numbers of its checkpoints, ascending.")},
+    {"prune", store_prune, METH_VARARGS,
+     PyDoc_STR(
+         "prune(session, last, hourly, daily, weekly, tagged, dry_run, /)\n--\n\n[(number, kept for)]; 0: it goes.")},
     {"object", store_object, METH_VARARGS,
      PyDoc_STR("object(id, /)\n--\n\n(kind, bytes of content, bytes stored) of an object.")},
     {"read_object", store_read_object, METH_VARARGS,

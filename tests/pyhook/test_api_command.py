@@ -26,6 +26,7 @@ COMMANDS = [
     "diff",
     "stat",
     "verify",
+    "prune",
     "gc",
     "mount",
     "umount",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking after a store: collections, beside saves of this and other processes."""
+"""Looking after a store: removing checkpoints and collections, beside saves of all processes."""
 
 from __future__ import annotations
 
@@ -150,6 +150,125 @@ def test_ctrl_c_ends_a_collection(opened: chipmink.Store) -> None:
     assert opened.verify().damage == ()
 
 
+# ---- removing checkpoints
+
+
+def test_rules(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    for i in range(8):
+        session.save({"x": i})
+    session.tag("third", 3)
+    session.checkout(5)
+    session.save({"x": 50})
+    planned = session.prune(last=2, tagged=True, dry_run=True)
+    assert planned == ((1, 2, 4, 5, 6, 7), (3, 8, 9))
+    assert len(session.log()) == 9
+    assert session.prune(last=2, tagged=True) == planned
+    assert [checkpoint.number for checkpoint in session.log()] == [9, 8, 3]
+    assert session.prune(last=1) == ((3,), (8, 9))  # 8 is the tip of a branch
+    assert session.tags == {}
+    assert session.prune(hourly=5, daily=5, weekly=5).removed == ()
+    opened.gc()
+    assert [session.load(at)["x"] for at in ("main", 9)] == [7, 50]
+    with pytest.raises(chipmink.NotFound, match="no checkpoint 3"):
+        session.load(3)
+    assert session.save({"x": 51}).number == 10
+    assert opened.verify().damage == ()
+
+
+def test_rules_that_make_no_sense(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    with pytest.raises(chipmink.StoreNotFound):
+        session.prune(last=1)
+    session.save({"x": 1})
+    with pytest.raises(ValueError, match="nothing says"):
+        session.prune()
+    with pytest.raises(ValueError, match="not negative"):
+        session.prune(last=-1)
+    with pytest.raises(chipmink.NotFound):
+        opened.session("b").prune(last=1)
+
+
+def test_space_is_given_back(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    for i in range(20):
+        session.save({"x": noise(i, 500_000)})
+    session.prune(last=2)
+    done = opened.gc()
+    assert done.removed_bytes > 9_000_000
+    assert done.disk_before > 10_000_000
+    assert done.disk_after < 1_300_000
+    assert session.load() == {"x": noise(19, 500_000)}
+
+
+def test_this_process_goes_on(opened: chipmink.Store) -> None:
+    """What it remembers of earlier saves is not taken for what is in the store."""
+    session = opened.session("a")
+    old = {f"v{i}": [[i, noise(i, 5000)], {"k": [str(i)] * 100}] for i in range(20)}
+    session.save(old)
+    for _ in range(3):
+        session.save({"n": 1})
+        session.prune(last=1)
+        removed = opened.gc()
+        assert removed.removed > 20
+        again = session.save(old)  # the same objects: a shadow may know them
+        session.save({**old, "n": 2})
+        assert again.load() == old
+        assert opened.verify().damage == ()
+
+
+def test_the_same_namespace_while_its_checkpoints_go(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    namespace: dict[str, Any] = {f"v{i}": [[i, noise(i, 5000)]] for i in range(20)}
+    for i in range(12):
+        namespace[f"v{i}"][0].append(i)
+        session.save(namespace)
+        session.prune(last=1)
+        opened.gc()
+        assert session.load() == namespace
+    assert opened.verify().damage == ()
+    assert opened.statistics()["checkpoints"] == 1
+
+
+def test_a_checkpoint_that_was_removed(opened: chipmink.Store) -> None:
+    session = opened.session("a")
+    first = session.save({"x": [noise(1)], "y": [noise(2)]})
+    session.save({"x": 1})
+    session.prune(last=1)
+    assert first.load() == {"x": [noise(1)], "y": [noise(2)]}  # nobody has collected yet
+    opened.gc()
+    for names in (None, ["x"]):
+        with pytest.raises(chipmink.NotFound, match=r"a@1 was removed"):
+            first.load(names)
+
+
+def test_a_branch_from_what_is_being_removed(opened: chipmink.Store) -> None:
+    """Tags and prunings at the same time: a tag's checkpoint is there."""
+    session = opened.session("a")
+    for i in range(30):
+        session.save({"x": i})
+    other = chipmink.open(opened.path) if not opened.embedded else opened
+    tagged = []
+
+    def tag() -> None:
+        for number in range(1, 30):
+            try:
+                other.session("a").tag(f"t{number}", number)
+                tagged.append(number)
+            except chipmink.NotFound:
+                break
+
+    tagger = threading.Thread(target=tag)
+    tagger.start()
+    for last in range(25, 0, -3):
+        session.prune(last=last, tagged=True)
+    tagger.join()
+    opened.gc()
+    for number in tagged:
+        assert session.load(f"t{number}") == {"x": number - 1}
+    assert opened.verify().damage == ()
+
+
 # ---- the command
 
 
@@ -166,10 +285,65 @@ def test_the_command(served: Command, path: Path) -> None:
         assert store.verify().damage == ()
 
 
+def test_the_command_prunes(served: Command, path: Path) -> None:
+    with chipmink.open(path) as store:
+        for name in ("a", "b"):
+            for i in range(4):
+                store.session(name).save({"x": i}, message=f"{name}{i}")
+        store.session("a").tag("v1", 1)
+        planned = served.json("prune", "--keep-last", 2)
+        assert planned["dry_run"] is True
+        assert (planned["removed"], planned["kept"]) == (4, 4)
+        gone = [(c["session"], c["number"]) for c in planned["checkpoints"] if not c["kept_for"]]
+        assert gone == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+        assert planned["checkpoints"][3]["kept_for"] == ["head", "branch", "last"]
+        text = served.text("prune", "a", "--keep-last", 2, "--keep-tagged")
+        assert [line.split()[:2] for line in text.splitlines()[1:-1]] == [["a", "2"]]
+        assert text.splitlines()[-1] == "would remove 1 checkpoint, 3 kept; --yes does it"
+        assert len(store.session("a").log()) == 4
+        text = served.text("prune", "a", "--keep-last", 2, "--keep-tagged", "--yes")
+        assert text.splitlines()[-1].startswith("removed 1 checkpoint, 3 kept; chipmink gc")
+        assert served.json("prune", "--keep-weekly", 1, "--yes")["removed"] == 5
+        assert [c["number"] for c in served.json("log", "a")["checkpoints"]] == [4]
+        assert served.json("sessions")["sessions"][0]["checkpoints"] == 1
+        assert "a0" not in served.text("log", "a@4")
+        assert served.json("gc")["removed"] > 0
+        assert store.verify().damage == ()
+
+
+@pytest.mark.parametrize("rules", [[], ["--keep-last", "x"], ["--keep-daily", "-1"], ["--yes"]])
+def test_rules_the_command_refuses(served: Command, rules: list[str]) -> None:
+    done = served.run("prune", *rules)
+    assert done.returncode == 2
+    assert done.stdout == b""
+
+
+def test_history_over_gaps(served: Command, path: Path) -> None:
+    with chipmink.open(path) as store:
+        session = store.session("a")
+        for i in range(9):
+            session.save({"x": i, **({"y": i} if i > 4 else {})})
+        session.tag("fifth", 5)
+        session.prune(last=2, tagged=True)
+        store.gc()
+        for address in ("a", "a@9"):
+            numbers = [c["number"] for c in served.json("log", address)["checkpoints"]]
+            assert numbers == [9, 8, 5]
+        differs = served.json("diff", "a@8")
+        assert differs["before"]["number"] == 5
+        assert [v["name"] for v in differs["added"]] == ["y"]
+        session.prune(last=1)
+        store.gc()
+        assert served.json("diff", "a@9")["before"] is None
+        assert served.run("show", "a@8").returncode == 1
+
+
 def test_the_command_without_a_store(served: Command) -> None:
     done = served.run("gc")
     assert done.returncode == 1
     assert b"no store" in done.stderr
+    assert served.run("prune", "--keep-last", 1, "--yes").returncode == 1
+    assert not served.store.exists()
 
 
 # ---- beside saves
@@ -189,7 +363,7 @@ SAVER = """
         bad = [[chance.choice(pool)], (i for i in ())]
         checkpoint = session.save({"held": held, "lists": lists, "n": saved, "bad": bad})
         saved += 1
-        again = session.load(checkpoint.number, names=["held", "n"])
+        again = session.load(names=["held", "n"])
         assert again == {"held": held, "n": saved - 1}, checkpoint
     print(saved)
 """
@@ -222,6 +396,7 @@ def test_collections_beside_saves_and_kills(served: Command, path: Path) -> None
     removed = collections = 0
     try:
         while any(saver.poll() is None for saver in savers):
+            served.run("prune", "--keep-last", 3, "--yes")
             done = served.run("gc", "--json")
             if done.returncode == 0:
                 collections += 1
@@ -237,7 +412,10 @@ def test_collections_beside_saves_and_kills(served: Command, path: Path) -> None
     with chipmink.open(path) as store:
         for saver, name in zip(savers, ("one", "two"), strict=True):
             assert saver.stdout is not None
-            assert len(store.session(name).log()) >= int(saver.stdout.read())
+            saved = int(saver.stdout.read())
+            newest = store.session(name).log()[0]
+            assert newest.number >= saved
+            assert newest.load(["n"]) == {"n": saved - 1}
         assert store.verify().damage == ()
         store.gc()
         assert store.verify().damage == ()

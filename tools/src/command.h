@@ -29,6 +29,7 @@ int cm_command_diff(int argc, char **argv);
 int cm_command_stat(int argc, char **argv);
 int cm_command_verify(int argc, char **argv);
 int cm_command_run(int argc, char **argv); /* becomes another program */
+int cm_command_prune(int argc, char **argv);
 int cm_command_gc(int argc, char **argv);
 
 /* ---- options and stores ---------------------------------------------------------------------------------------------- */

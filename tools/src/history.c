@@ -66,12 +66,30 @@ static cJSON *json_refs(cJSON *object, const char *key, const refs *r)
 
 static void add_json_session(cJSON *json, const session_state *s)
 {
-    cm_need(cJSON_AddNumberToObject(json, "checkpoints", (double)s->info.last_number));
     cm_need(cJSON_AddNumberToObject(json, "head", (double)s->info.head_number));
     cm_need(s->info.branch ? cJSON_AddStringToObject(json, "branch", s->info.branch)
                            : cJSON_AddNullToObject(json, "branch"));
     json_refs(json, "branches", &s->branches);
     json_refs(json, "tags", &s->tags);
+}
+
+/* ---- numbers -------------------------------------------------------------------------------------------------------- */
+
+typedef struct numbers {
+    uint64_t *items; /* ascending */
+    size_t count, capacity;
+} numbers;
+
+static int add_number(void *arg, uint64_t number, const cm_id *id)
+{
+    numbers *n = arg;
+    (void)id;
+    if (n->count == n->capacity) {
+        n->capacity = n->capacity ? 2 * n->capacity : 64;
+        n->items = cm_need(reallocarray(n->items, n->capacity, sizeof *n->items));
+    }
+    n->items[n->count++] = number;
+    return 0;
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
@@ -96,12 +114,16 @@ static int add_session(cm_store *store, const ref *session, cm_table *table, cJS
 {
     session_state s = {0};
     cm_checkpoint *last = NULL;
+    numbers there = {0};
     int result = read_session(store, session->name, &s);
-    if (result == 0 && s.info.last_number)
-        result = cm_checkpoint_open_number(store, session->name, s.info.last_number, &last);
+    if (result == 0)
+        result = cm_checkpoint_list(store, session->name, add_number, &there);
+    if (result == 0 && there.count)
+        result = cm_checkpoint_open_number(store, session->name, there.items[there.count - 1], &last);
     if (result == 0 && list) {
         cJSON *json = cm_need(cJSON_CreateObject());
         cm_need(cJSON_AddStringToObject(json, "name", session->name));
+        cm_need(cJSON_AddNumberToObject(json, "checkpoints", (double)there.count));
         add_json_session(json, &s);
         if (last)
             cm_json_time(json, "time", cm_checkpoint_time(last));
@@ -110,7 +132,7 @@ static int add_session(cm_store *store, const ref *session, cm_table *table, cJS
         char text[CM_TEXT_MAX];
         char *branches = join_refs(&s.branches), *tags = join_refs(&s.tags);
         cm_table_cell(table, "%s", session->name);
-        cm_table_cell(table, "%llu", (unsigned long long)s.info.last_number);
+        cm_table_cell(table, "%zu", there.count);
         cm_table_cell(table, "%llu", (unsigned long long)s.info.head_number);
         cm_table_cell(table, "%s", last ? cm_time_text(cm_checkpoint_time(last), text) : "-");
         cm_table_cell(table, "%s", branches);
@@ -118,6 +140,7 @@ static int add_session(cm_store *store, const ref *session, cm_table *table, cJS
         free(branches);
         free(tags);
     }
+    free(there.items);
     cm_checkpoint_unref(last);
     free_session(&s);
     return result;
@@ -213,16 +236,31 @@ static void add_log_row(cm_table *table, const session_state *s, const cm_checkp
     free(points);
 }
 
-/* The next checkpoint to list after `c`: the parent where a line of descent is followed, else the number before. */
-static int step_back(cm_store *store, cm_checkpoint *c, bool descent, cm_checkpoint **next)
+/* The checkpoints to list, newest first: a line of descent, or all that are left of the session. */
+typedef struct walk {
+    cm_store *store;
+    const char *session;
+    bool descent;
+    numbers left;
+} walk;
+
+/* The one after `c`, which the caller gives up; NULL: the first, or none is left. */
+static int step(walk *w, cm_checkpoint **c)
 {
-    *next = NULL;
-    if (descent)
-        return cm_checkpoint_parent_count(c) ? cm_checkpoint_open_id(store, cm_checkpoint_parent(c, 0), next) : 0;
-    int result = -ENOENT;
-    for (uint64_t number = cm_checkpoint_number(c) - 1; number && result == -ENOENT; number--)
-        result = cm_checkpoint_open_number(store, cm_checkpoint_session(c), number, next);
-    return result == -ENOENT ? 0 : result;
+    cm_checkpoint *next = NULL;
+    int result = 0;
+    if (w->descent) {
+        result = cm_checkpoint_open_parent(*c, &next);
+    } else {
+        do
+            result = w->left.count
+                         ? cm_checkpoint_open_number(w->store, w->session, w->left.items[--w->left.count], &next)
+                         : 0;
+        while (result == -ENOENT); /* removed just now */
+    }
+    cm_checkpoint_unref(*c);
+    *c = next;
+    return result;
 }
 
 int cm_command_log(int argc, char **argv)
@@ -250,19 +288,17 @@ int cm_command_log(int argc, char **argv)
     int result = cm_checkpoint_open_address(store, address, &c);
     if (result == 0)
         result = read_session(store, cm_checkpoint_session(c), &s);
-    if (result == 0 && !descent && s.info.last_number != cm_checkpoint_number(c)) {
-        cm_checkpoint *head = c;
-        result = cm_checkpoint_open_number(store, address, s.info.last_number, &c);
-        if (result == 0)
-            cm_checkpoint_unref(head);
-    }
+    walk w = {.store = store, .session = address, .descent = descent};
+    if (result == 0 && !descent)
+        result = cm_checkpoint_list(store, address, add_number, &w.left);
+    if (result == 0 && !descent)
+        result = step(&w, &c);
     cJSON *json = a.common.options.json && result == 0 ? cm_need(cJSON_CreateObject()) : NULL;
     cJSON *list = NULL;
     cm_table *table = NULL;
     if (json) {
         cm_need(cJSON_AddStringToObject(json, "session", cm_checkpoint_session(c)));
         add_json_session(json, &s);
-        cJSON_DeleteItemFromObject(json, "checkpoints");
         list = cm_need(cJSON_AddArrayToObject(json, "checkpoints"));
     } else if (result == 0) {
         table = cm_table_new(columns, 7);
@@ -272,10 +308,7 @@ int cm_command_log(int argc, char **argv)
             cJSON_AddItemToArray(list, cm_json_checkpoint(c));
         else
             add_log_row(table, &s, c);
-        cm_checkpoint *next = NULL;
-        result = step_back(store, c, descent, &next);
-        cm_checkpoint_unref(c);
-        c = next;
+        result = step(&w, &c);
     }
     if (result < 0)
         cm_report(result);
@@ -283,6 +316,7 @@ int cm_command_log(int argc, char **argv)
         cm_json_print(json);
     if (table)
         cm_table_print(table);
+    free(w.left.items);
     free_session(&s);
     cm_checkpoint_unref(c);
     cm_store_unref(store);

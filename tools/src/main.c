@@ -38,6 +38,7 @@ static const command commands[] = {
     {"diff", "Tell what differs between two checkpoints", cm_command_diff, false},
     {"stat", "Give sizes and facts of the store, a checkpoint or variables", cm_command_stat, false},
     {"verify", "Read everything again and check it", cm_command_verify, false},
+    {"prune", "Remove checkpoints, but for those that rules keep", cm_command_prune, false},
     {"gc", "Remove what no checkpoint needs, and give the space back", cm_command_gc, false},
     {"run", "Run a Python script and keep its states", cm_command_run, true},
     {"mount", "Show the store as files", cm_mount_main, true},

@@ -174,19 +174,18 @@ static int open_sides(cm_store *store, const cm_arguments *a, cm_checkpoint **be
         return result < 0 ? result : cm_checkpoint_open_address(store, a->values[1], after);
     }
     int result = cm_checkpoint_open_address(store, a->values[0], after);
-    if (result < 0 || !cm_checkpoint_parent_count(*after))
-        return result;
-    return cm_checkpoint_open_id(store, cm_checkpoint_parent(*after, 0), before);
+    return result < 0 ? result : cm_checkpoint_open_parent(*after, before);
 }
 
 int cm_command_diff(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .parser = cm_parse_argument,
-        .args_doc = "ADDRESS [ADDRESS]",
-        .doc = "Tell which variables differ between two checkpoints, or between one and its parent. "
-               "Nothing is unpickled.",
-        .children = cm_options_children};
+    static const struct argp argp = {.parser = cm_parse_argument,
+                                     .args_doc = "ADDRESS [ADDRESS]",
+                                     .doc = "Tell which variables differ between two checkpoints, or between one and "
+                                            "its parent (the nearest one before it "
+                                            "that was not removed). "
+                                            "Nothing is unpickled.",
+                                     .children = cm_options_children};
     static const cm_column columns[] = {
         {"", false}, {"VARIABLE", false}, {"TYPE", false}, {"BEFORE", true}, {"AFTER", true}};
     cm_arguments a = {.min = 1, .max = 2};

@@ -213,6 +213,19 @@ CM_API CM_MUST_USE int cm_checkpoint_open_address(cm_store *store, const char *a
 CM_API CM_MUST_USE int cm_checkpoint_open_number(cm_store *store, const char *session, uint64_t number,
                                                  cm_checkpoint **checkpoint);
 CM_API CM_MUST_USE int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **checkpoint);
+typedef int (*cm_number_visitor)(void *arg, uint64_t number, const cm_id *id);
+/* [blocks] The checkpoints of a session that are there, by number; numbers of removed ones are left out. */
+CM_API CM_MUST_USE int cm_checkpoint_list(cm_store *store, const char *session, cm_number_visitor visit, void *arg);
+/* [blocks] The id of the checkpoint with that number. -ENOENT: there is none, or it was removed. */
+CM_API CM_MUST_USE int cm_checkpoint_number_id(cm_store *store, const char *session, uint64_t number, cm_id *id);
+/* [blocks] The nearest checkpoint it descends from that is there: its first parent, or if that was removed, whom that descended
+ * from. NULL: there is none. */
+CM_API CM_MUST_USE int cm_checkpoint_open_parent(cm_checkpoint *checkpoint, cm_checkpoint **parent);
+/*
+ * [blocks] What it means that reading from the checkpoint, or what it consists of, has failed with `result`: -ENOENT, with a sentence,
+ * if the checkpoint was removed meanwhile; else `result`.
+ */
+CM_API int cm_checkpoint_failed(cm_checkpoint *checkpoint, int result);
 CM_API cm_checkpoint *cm_checkpoint_ref(cm_checkpoint *checkpoint);
 CM_API void cm_checkpoint_unref(cm_checkpoint *checkpoint);
 
@@ -326,6 +339,45 @@ typedef int (*cm_progress_visitor)(void *arg, uint64_t done, uint64_t total);
 /* [blocks] Re-reads everything reachable from the refs and checks content ids and structure. -EILSEQ: damage found. */
 CM_API CM_MUST_USE int cm_verify(cm_store *store, cm_damage_visitor damage, cm_progress_visitor progress, void *arg,
                                  cm_verify_report *report);
+
+/* ---- removing checkpoints ---------------------------------------------------------------------------------------- */
+
+/* What is kept of a session, beside its head and the tips of its branches. At least one rule is needed. */
+typedef struct cm_retention {
+    uint64_t last; /* so many of the newest */
+    uint64_t hourly, daily,
+        weekly;  /* the newest of each of so many hours, days, weeks in which there is one, by local time */
+    bool tagged; /* those that have a tag; else tags go with their checkpoints */
+} cm_retention;
+
+enum cm_kept_for {
+    CM_KEPT_HEAD = 1 << 0,
+    CM_KEPT_BRANCH = 1 << 1,
+    CM_KEPT_TAG = 1 << 2,
+    CM_KEPT_LAST = 1 << 3,
+    CM_KEPT_HOURLY = 1 << 4,
+    CM_KEPT_DAILY = 1 << 5,
+    CM_KEPT_WEEKLY = 1 << 6,
+};
+
+typedef struct cm_prune_entry {
+    uint64_t number;
+    cm_id id;
+    int64_t time;
+    uint64_t parent;   /* the nearest checkpoint it descends from that is there (0: none) */
+    unsigned kept_for; /* enum cm_kept_for; 0: it goes */
+    bool grafted;      /* `parent` is not the one in its record */
+    bool removed;
+} cm_prune_entry;
+
+/*
+ * [blocks] Removes the checkpoints of a session that no rule keeps; cm_gc then gives their space back. `*entries`, by number: all there
+ * were, and why they are kept; the caller frees it. `dry_run`: nothing is removed. Others may save to the session meanwhile; what
+ * a head, branch or (where tags are kept) tag is put on before a checkpoint is gone is kept.
+ * -EINVAL: no rule; -ENOENT: no such session.
+ */
+CM_API CM_MUST_USE int cm_prune(cm_store *store, const char *session, const cm_retention *keep, bool dry_run,
+                                cm_prune_entry **entries, size_t *count);
 
 /* ---- collecting what nothing refers to ----------------------------------------------------------------------------- */
 
