@@ -27,9 +27,9 @@ static void cleanup_memory(void *memory)
 static const char mount_usage[] =
     "Usage: chipmink mount [--store DIR] [--session NAME] [--embedded] [--foreground] [--allow-other] MOUNTPOINT\n"
     "Show the store as ordinary files below MOUNTPOINT, an existing directory. What can be changed is in work/.\n\n"
-    "  -s, --store DIR     the store ($CHIPMINK_STORE, or else ~/.chipmink)\n"
+    "  -S, --store DIR     the store ($CHIPMINK_STORE, or else ~/.chipmink)\n"
     "  -n, --session NAME  show this session alone, at the top\n"
-    "  -e, --embedded      read the store without its server, beside whoever writes it: nothing can be changed\n"
+    "  -E, --embedded      read the store without its server, beside whoever writes it: nothing can be changed\n"
     "  -f, --foreground    stay attached; Ctrl-C unmounts\n"
     "      --allow-other   let other users read it too (as root, or with user_allow_other in /etc/fuse.conf)\n"
     "  -h, --help          this text\n\n"
@@ -71,9 +71,9 @@ static void request_clear(mount_request *request)
 static int parse_mount(int argc, char **argv, mount_request *request)
 {
     enum { ALLOW_OTHER = 256 };
-    static const struct option options[] = {{"store", required_argument, NULL, 's'},
+    static const struct option options[] = {{"store", required_argument, NULL, 'S'},
                                             {"session", required_argument, NULL, 'n'},
-                                            {"embedded", no_argument, NULL, 'e'},
+                                            {"embedded", no_argument, NULL, 'E'},
                                             {"foreground", no_argument, NULL, 'f'},
                                             {"allow-other", no_argument, NULL, ALLOW_OTHER},
                                             {"help", no_argument, NULL, 'h'},
@@ -81,9 +81,9 @@ static int parse_mount(int argc, char **argv, mount_request *request)
     int option;
 
     optind = 0; /* glibc: begin anew */
-    while ((option = getopt_long(argc, argv, "s:n:efh", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "S:n:Efh", options, NULL)) != -1) {
         switch (option) {
-        case 's':
+        case 'S':
             request->store_option = optarg;
             break;
         case 'f':
@@ -92,7 +92,7 @@ static int parse_mount(int argc, char **argv, mount_request *request)
         case 'n':
             request->session = optarg;
             break;
-        case 'e':
+        case 'E':
             request->embedded = true;
             break;
         case ALLOW_OTHER:

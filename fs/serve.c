@@ -287,7 +287,7 @@ static int open_server(server *s, const request *r)
     s->wake = eventfd(0, EFD_CLOEXEC);
     if (s->signals < 0 || s->wake < 0)
         return -errno;
-    int result = cm_store_open(s->path, CM_OPEN_WRITE | (r->create ? CM_OPEN_CREATE : 0), &s->store);
+    int result = cm_store_open(s->path, CM_OPEN_WRITE | CM_OPEN_SERVE | (r->create ? CM_OPEN_CREATE : 0), &s->store);
     if (result == 0)
         result = cm_serve_new(s->store, control, s, &s->serve);
     if (result == 0)

@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "store.h"
+#include "store_dir.h"
 #include "wire.h"
 
 #include <stdio.h>
@@ -133,8 +134,8 @@ static bool absent(int result)
 }
 
 /*
- * A new connection; the server is started when none answers. Busy: another server is starting or ending, or a process has the
- * store for itself; that is told apart by waiting. A server that ends before it answers was killed, so another one is
+ * A new connection; the server is started when none answers. Busy: a process has the store for itself, or another server is
+ * starting or ending, which may not say so yet or any more: then it is waited for. A server that ends before it answers was killed, so another one is
  * started; one that always does is broken.
  */
 static int connect_to(remote *r, wire_link **out)
@@ -149,6 +150,8 @@ static int connect_to(remote *r, wire_link **out)
             return started;
         result = dial(r, out);
         if (absent(result) && started == -EBUSY) {
+            if (cm_writer_lock_is_embedded(r->path))
+                return cm_writer_lock_refuse(r->path);
             if (i + 1 == ATTEMPTS)
                 return cm_server_start(r->path, r->flags, r->command); /* says who has it */
             nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);

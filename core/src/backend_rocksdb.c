@@ -562,7 +562,7 @@ static void backend_close(cm_backend *backend)
         cm_rocksdb_settle(&store->rocks);
     cm_rocksdb_clear(&store->rocks);
     if (store->lock_fd >= 0)
-        close(store->lock_fd);
+        cm_writer_lock_leave(store->lock_fd);
     pthread_rwlock_destroy(&store->gate);
     pthread_mutex_destroy(&store->refresh_lock);
     pthread_mutex_destroy(&store->commit_lock);
@@ -611,7 +611,7 @@ static const cm_backend_ops reader_ops = {
     .disk_bytes = backend_disk_bytes,
 };
 
-static int open_writer(cm_rocksdb_backend *store, const char *path, bool fresh)
+static int open_writer(cm_rocksdb_backend *store, const char *path, bool fresh, bool serves)
 {
     int result = cm_writer_lock_take(path, &store->lock_fd);
     if (result < 0)
@@ -621,7 +621,7 @@ static int open_writer(cm_rocksdb_backend *store, const char *path, bool fresh)
         return cm_writer_lock_refuse(path);
     if (result < 0)
         return result;
-    cm_writer_lock_sign(store->lock_fd);
+    cm_writer_lock_sign(store->lock_fd, serves);
     result = cm_rocksdb_recover(store);
     return result == 0 && fresh ? cm_store_dir_seal(path) : result;
 }
@@ -650,7 +650,7 @@ int cm_backend_rocksdb_open(const char *path, unsigned flags, cm_backend **backe
     pthread_mutex_init(&store->refresh_lock, NULL);
     pthread_mutex_init(&store->commit_lock, NULL);
     pthread_cond_init(&store->idle, NULL);
-    result = writable ? open_writer(store, absolute, fresh) : open_reader(store);
+    result = writable ? open_writer(store, absolute, fresh, flags & CM_OPEN_SERVE) : open_reader(store);
     if (result < 0) {
         backend_close(&store->base);
         return result;

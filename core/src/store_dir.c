@@ -186,7 +186,7 @@ static unsigned long long process_start(long pid)
 typedef struct holder {
     long pid;
     unsigned long long start;
-    char command[160];
+    char role[16], command[160];
     bool alive;
 } holder;
 
@@ -198,7 +198,9 @@ static holder read_holder(const char *path)
     char text[512];
     if (directory < 0 || read_small(directory, lock_name, text, sizeof text) <= 0)
         return who;
-    if (sscanf(text, "pid %ld\nstart %llu\ncommand %159[^\n]", &who.pid, &who.start, who.command) < 2 || who.pid <= 0)
+    if (sscanf(text, "pid %ld\nstart %llu\nrole %15s\ncommand %159[^\n]", &who.pid, &who.start, who.role, who.command) <
+            2 ||
+        who.pid <= 0)
         return (holder){0};
     who.alive = process_start(who.pid) == who.start && who.start != 0;
     return who;
@@ -247,7 +249,9 @@ int cm_writer_lock_take(const char *path, int *out)
     return 0;
 }
 
-void cm_writer_lock_sign(int fd)
+static const char embedded_role[] = "embedded";
+
+void cm_writer_lock_sign(int fd, bool serves)
 {
     char command[160];
     ssize_t size = read_small(AT_FDCWD, "/proc/self/cmdline", command, sizeof command);
@@ -260,11 +264,28 @@ void cm_writer_lock_sign(int fd)
             command[i] = ' ';
     command[size] = 0;
     char text[512];
-    int length = snprintf(text, sizeof text, "pid %ld\nstart %llu\ncommand %s\n", (long)getpid(),
-                          process_start((long)getpid()), command);
+    int length = snprintf(text, sizeof text, "pid %ld\nstart %llu\nrole %s\ncommand %s\n", (long)getpid(),
+                          process_start((long)getpid()), serves ? "server" : embedded_role, command);
     /* Who cannot be named for want of space is still locked. */
     if (pwrite(fd, text, (size_t)length, 0) == length)
         (void)!ftruncate(fd, length);
+}
+
+void cm_writer_lock_leave(int fd)
+{
+    char text[32];
+    long pid;
+    ssize_t size = pread(fd, text, sizeof text - 1, 0);
+    text[size > 0 ? size : 0] = 0;
+    if (sscanf(text, "pid %ld", &pid) == 1 && pid == (long)getpid()) /* else it is not ours: see cm_writer_lock_take */
+        (void)!ftruncate(fd, 0);
+    close(fd);
+}
+
+bool cm_writer_lock_is_embedded(const char *path)
+{
+    holder who = read_holder(path);
+    return who.alive && strcmp(who.role, embedded_role) == 0;
 }
 
 /* ---- directories -------------------------------------------------------------------------------------------------- */

@@ -24,8 +24,12 @@ CM_MUST_USE int cm_store_dir_seal(const char *path);
 
 /* Takes writer.lock. -EBUSY: the sentence names the process that writes to the store. */
 CM_MUST_USE int cm_writer_lock_take(const char *path, int *fd);
-/* Writes this process's name into the lock file, once it is certain that it is the writer. */
-void cm_writer_lock_sign(int fd);
+/* Writes this process's name into the lock file, once it is certain that it is the writer, and whether for others too. */
+void cm_writer_lock_sign(int fd, bool serves);
+/* Gives the lock back, and closes the descriptor; the name goes first. */
+void cm_writer_lock_leave(int fd);
+/* Whether a living process that serves nobody has the store, for certain. */
+bool cm_writer_lock_is_embedded(const char *path);
 /* Fails with -EBUSY and a sentence that names the process in the lock file. */
 int cm_writer_lock_refuse(const char *path);
 

@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,16 @@ class Sizes:
     repeats: int = 3
     drop_caches: bool = False
 
-
-SMOKE = {
-    "bytes": 4 * MIB,
-    "files": 300,
-    "checkpoints": 12,
-    "states": 3,
-    "reads": 50,
-    "repeats": 1,
-    "drop_caches": False,
-}
+    def scaled(self, factor: float) -> Sizes:
+        """Return smaller ones, with something left of everything."""
+        return replace(
+            self,
+            bytes=max(4 * MIB, int(self.bytes * factor)),
+            files=max(300, int(self.files * factor)),
+            checkpoints=max(12, int(self.checkpoints * factor)),
+            states=max(3, int(self.states * factor)),
+            reads=max(50, int(self.reads * factor)),
+        )
 
 
 @dataclass

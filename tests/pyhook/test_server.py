@@ -99,6 +99,23 @@ def test_an_embedded_writer_keeps_the_server_out(path: Path) -> None:
     assert chipmink.open(path).session("a").load() == {"x": 1}
 
 
+def test_a_store_known_to_be_embedded_is_refused_at_once(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One attempt at a server is enough, where the one who has the store says that he is none."""
+    attempts, command = tmp_path / "attempts", tmp_path / "command"
+    command.write_text(f'#!/bin/sh\necho >> "{attempts}"\nexec "{COMMAND}" "$@"\n')
+    command.chmod(0o700)
+    monkeypatch.setenv("CHIPMINK_COMMAND", str(command))
+    with chipmink.open(path, embedded=True) as alone:
+        alone.session("a").save({"x": 1})
+        with pytest.raises(chipmink.Busy, match=str(os.getpid())):
+            chipmink.open(path)
+        begun = attempts.read_text().count("\n")
+    assert begun == 1
+    assert (path / "writer.lock").read_text() == "", "who has gone does not seem to have it"
+
+
 def test_the_server_keeps_an_embedded_writer_out_but_no_reader(path: Path) -> None:
     chipmink.open(path).session("a").save({"x": 1})
     with chipmink.open(path, embedded=True) as alone:

@@ -54,9 +54,10 @@ CM_API bool cm_id_equal(const cm_id *a, const cm_id *b);
 typedef struct cm_store cm_store; /* reference counted: checkpoints, links and saves keep their store open */
 
 enum cm_open_flags {
-    CM_OPEN_READ = 0,       /* beside a writing process; sees its commits after cm_store_refresh */
-    CM_OPEN_WRITE = 1 << 0, /* the one writing process; -EBUSY names the holder */
-    CM_OPEN_CREATE = 1 << 1 /* with CM_OPEN_WRITE: make the store (0700) when there is none */
+    CM_OPEN_READ = 0,        /* beside a writing process; sees its commits after cm_store_refresh */
+    CM_OPEN_WRITE = 1 << 0,  /* the one writing process; -EBUSY names the holder */
+    CM_OPEN_CREATE = 1 << 1, /* with CM_OPEN_WRITE: make the store (0700) when there is none */
+    CM_OPEN_SERVE = 1 << 2,  /* with CM_OPEN_WRITE: for others too, who wait while this process starts or ends */
 };
 
 /* $CHIPMINK_STORE or ~/.chipmink, absolute; the caller frees it. */
