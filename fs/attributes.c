@@ -131,7 +131,7 @@ static int variable_attributes(cm_view *view, cm_node node, cm_attributes *attri
     return 0;
 }
 
-/* Objects have no time; directories of the store have that of the store. */
+/* Directories of the store have the time of the store. */
 static int64_t store_time(cm_view *view)
 {
     struct stat found;
@@ -248,12 +248,14 @@ int cm_view_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
                      : cm_view_object(view, node, &id, &info);
         attributes->size = result == 0 ? info.size : 0;
         attributes->stored = result == 0 ? info.stored : 0;
+        attributes->time = view->made;
         break;
     case CM_NODE_WORK:
         attributes->writable = true;
         result = cm_work_attributes(view->work, node, attributes);
         break;
     case CM_NODE_LINK_OBJECT: /* all as long as each other: no need to look */
+        attributes->time = view->made;
         attributes->size =
             sizeof OBJECT_TARGET - 1 + (node >> 60 & 1 ? 3 : 0) + 3 + CM_ID_HEX - (view->only != 0 ? SESSION_DEPTH : 0);
         return 0;

@@ -24,7 +24,7 @@
 enum {
     LOG_MOST = 1 << 20,
     READAHEAD_KB = 4096,
-    IDLE_THREADS = 8,
+    IDLE_THREADS = 10, /* as many as libfuse starts: those that end would be started again */
     MALLOC_ARENAS = 4,
     MALLOC_LARGE = 2 << 20,
     REASON_MOST = 4096

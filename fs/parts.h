@@ -42,6 +42,7 @@ typedef struct cm_moments {
 struct cm_view {
     cm_store *store;
     struct cm_work *work; /* NULL: for reading only */
+    int64_t made;         /* when the store was, the time of what has none */
     uint64_t only;        /* the session shown at the top; 0: all of them are shown */
     pthread_mutex_t moments_lock;
     cm_moments *moments; /* a session each */

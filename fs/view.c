@@ -2,7 +2,10 @@
 #include "view.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "parts.h"
@@ -10,6 +13,17 @@
 enum { DEFAULT_CACHE_BYTES = 64 << 20, CACHE_COUNT = 1024 };
 
 /* ---- the view itself --------------------------------------------------------------------------------------------- */
+
+/* The file that makes a directory a store is written once. 0: there is none. */
+static int64_t time_made(cm_store *store)
+{
+    char path[PATH_MAX];
+    struct stat found;
+
+    if (snprintf(path, sizeof path, "%s/CHIPMINK", cm_store_path(store)) >= (int)sizeof path || stat(path, &found) < 0)
+        return 0;
+    return (int64_t)found.st_mtim.tv_sec * 1000000000 + found.st_mtim.tv_nsec;
+}
 
 int cm_view_new(cm_store *store, size_t cache, cm_view **result)
 {
@@ -28,6 +42,7 @@ int cm_view_new(cm_store *store, size_t cache, cm_view **result)
     pthread_mutex_init(&view->moments_lock, NULL);
     view->refreshed = cm_monotonic_ns();
     view->store = cm_store_ref(store);
+    view->made = time_made(store);
     *result = view;
     return 0;
 }

@@ -268,6 +268,10 @@ def test_mtime_is_last_change(history: list[chipmink.Checkpoint], mounted: Mount
     assert time("000003/vars/big.pkl") == pytest.approx(saved[0], abs=0.002)
     assert time("000003/vars/x.pkl") == pytest.approx(saved[1], abs=0.002)
     assert time("000003") == pytest.approx(saved[2], abs=0.002)
+    made = round((mounted.store / "CHIPMINK").stat().st_mtime, 3)
+    link = next((log / "000003/pods").iterdir())
+    assert link.lstat().st_mtime == pytest.approx(made, abs=0.002)
+    assert link.stat().st_mtime == pytest.approx(made, abs=0.002)
 
 
 def test_tools(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
