@@ -6,6 +6,7 @@ Every way to change memory is tried on an array that is watched: save, change, s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import chipmink
 import numpy as np
@@ -109,6 +111,27 @@ def test_unchanged_is_not_read(saver: Saver) -> None:
     array[10 * MIB + 30_000] ^= 1  # its page is in one chunk only
     saver.check(x=array)
     assert array.nbytes - 3 * 65536 <= saver.watching()["unread"] < array.nbytes - 65536
+
+
+@needs_watch
+def test_memory_is_not_touched(path: Path, python: Callable[..., Any]) -> None:
+    """A save of pages that were not written does not even look at them."""
+    script = """
+        import ctypes, mmap, sys, chipmink, numpy
+        store = chipmink.open(sys.argv[1], embedded=True)
+        array = numpy.random.default_rng(1).integers(0, 255, 16 << 20, "u1")
+        for _ in range(3):
+            store.session("s").save({"x": array})
+        protect = ctypes.CDLL(None).mprotect
+        protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        start = -(-(array.ctypes.data + 65536) // mmap.PAGESIZE) * mmap.PAGESIZE
+        assert protect(start, 15 << 20, 0) == 0
+        store.session("s").save({"x": array, "y": 1})  # reading would end the process
+        assert protect(start, 15 << 20, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+        print(numpy.array_equal(store.session("s").load()["x"], array))
+    """
+    process = python(script, path)
+    assert process.communicate()[0].split() == ["True"]
 
 
 def test_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -752,13 +775,13 @@ class Heap:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(seed=st.integers(0, 2**48))
-@example(seed=0)
-def test_random(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given(seed=st.integers(0, 2**48), switch=st.sampled_from(["on", "on", "off"]))
+@example(seed=0, switch="on")
+def test_random(tmp_path_factory: pytest.TempPathFactory, seed: int, switch: str) -> None:
     """Saving what was written is saving all of it."""
     saver = Saver(tmp_path_factory.mktemp("watch") / "store")
     heap = Heap(seed)
-    try:
+    with mock.patch.dict(os.environ, CHIPMINK_WATCH=switch), contextlib.closing(saver.store):
         for _ in range(12):
             for _ in range(heap.random.choice([0, 0, 1, 1, 2, 4])):
                 heap.step()
@@ -767,5 +790,4 @@ def test_random(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
             else:
                 saver.save(**heap.arrays)
         saver.check(**heap.arrays)
-    finally:
-        saver.store.close()
+        assert switch == "on" or saver.watching()["buffers"] == 0
