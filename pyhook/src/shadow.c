@@ -16,12 +16,18 @@ struct cm_shadow *cm_shadow_unwrap(PyObject *self)
 
 static PyObject *new_shadow(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"limit", NULL};
+    static const char *const keywords[] = {"limit", "policy", NULL};
     unsigned long long limit = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K", (char **)keywords, &limit))
+    const char *name = "size";
+    enum cm_policy policy;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Ks", (char **)keywords, &limit, &name))
         return NULL;
+    if (cm_policy_find(name, &policy) < 0) {
+        PyErr_SetString(PyExc_ValueError, cm_error_message());
+        return NULL;
+    }
     shadow_object *self = (shadow_object *)type->tp_alloc(type, 0);
-    if (self && !(self->shadow = cm_shadow_new(limit)))
+    if (self && !(self->shadow = cm_shadow_new(limit, policy)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -54,8 +60,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Shadow(limit=0)\n--\n\nWhat was saved of a namespace, to find what changed since. "
-                                  "Takes up to `limit` bytes; 0: any number.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("Shadow(limit=0, policy=\"size\")\n--\n\nWhat was saved of a namespace, to find what changed "
+                       "since. Takes up to `limit` bytes; 0: any number. `policy` decides on pods.")},
     {Py_tp_new, new_shadow},
     {Py_tp_dealloc, dealloc},
     {Py_tp_methods, methods},

@@ -11,6 +11,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <chipmink/policy.h>
 #include <chipmink/save.h>
 
 typedef struct cm_walk cm_walk;
@@ -20,7 +21,7 @@ typedef struct cm_shadow cm_shadow;
 /*
  * It takes up to `limit` bytes (0: any number) between walks: what is noted beyond that is walked each time. NULL with an exception.
  */
-cm_shadow *cm_shadow_new(uint64_t limit);
+cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy);
 /* Forgets everything. */
 void cm_shadow_clear(cm_shadow *shadow);
 void cm_shadow_free(cm_shadow *shadow);

@@ -242,7 +242,7 @@ static size_t encode_utf8(PyObject *text, uint8_t *to)
 static int emit_long_bytes(cm_walk *walk, PyObject *object, uint8_t opcode, enum cm_buffer_kind payload,
                            const uint8_t *bytes, size_t size)
 {
-    int opened = cm_walk_place(walk, object, CM_CLASS_BYTES, size, size);
+    int opened = cm_walk_place(walk, object, CM_CLASS_BYTES, 0, size);
     if (opened < 0)
         return -1;
     cm_mix(walk, XXH3_64bits(bytes, size < 4096 ? size : 4096) + size);

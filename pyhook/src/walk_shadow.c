@@ -25,12 +25,13 @@
 
 /* ---- shades ------------------------------------------------------------------------------------------------------- */
 
-cm_shadow *cm_shadow_new(uint64_t limit)
+cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy)
 {
     cm_shadow *shadow = calloc(1, sizeof *shadow);
     if (shadow) {
         shadow->names = PyDict_New();
         shadow->limit = limit;
+        shadow->policy = policy;
     } else
         PyErr_NoMemory();
     if (shadow && !shadow->names) {
@@ -87,7 +88,8 @@ void cm_shadow_clear(cm_shadow *shadow)
     free(shadow->spare);
     free(shadow->memo);
     PyDict_Clear(shadow->names);
-    *shadow = (cm_shadow){.names = shadow->names, .generation = shadow->generation, .limit = shadow->limit};
+    *shadow = (cm_shadow){
+        .policy = shadow->policy, .names = shadow->names, .generation = shadow->generation, .limit = shadow->limit};
 }
 
 void cm_shadow_free(cm_shadow *shadow)

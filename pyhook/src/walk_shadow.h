@@ -74,6 +74,7 @@ typedef struct cm_memo_entry {
 } cm_memo_entry;
 
 struct cm_shadow {
+    enum cm_policy policy;
     cm_memo_entry *memo;
     size_t memo_count, memo_mask; /* mask + 1 slots, if there is a table */
     cm_shade **slabs;

@@ -153,14 +153,56 @@ static bool is_apart(cm_walk *walk, PyObject *object, enum cm_class cls)
     return mark && !mark->elements;
 }
 
+enum {
+    SAMPLES = 4,         /* elements of a container that stand for all */
+    SAMPLED_LENGTH = 16, /* of containers that are looked into */
+    SAMPLED_DEPTH = 2,
+    ATOM_BYTES = 8,
+    OBJECT_BYTES = 64,
+};
+
+/* Bytes that an object takes in a pod, from its value alone; what gets a pod of its own takes a splice in that around it. */
+static uint64_t sample(PyObject *object, int depth)
+{
+    uint64_t sum = 0, count = 0, size;
+    if (PyUnicode_CheckExact(object) || PyBytes_CheckExact(object)) {
+        size = PyBytes_CheckExact(object) ? (uint64_t)PyBytes_GET_SIZE(object) : (uint64_t)PyUnicode_GET_LENGTH(object);
+        return size < CM_PAYLOAD_MIN ? size + ATOM_BYTES : CM_SPLICE_SIZE;
+    }
+    if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) {
+        size = (uint64_t)Py_SIZE(object);
+        for (uint64_t i = 0; depth && i < size; i += size / SAMPLES + 1, count++)
+            sum += sample(PySequence_Fast_GET_ITEM(object, (Py_ssize_t)i), depth - 1);
+    } else if (PyDict_CheckExact(object)) {
+        PyObject *key, *value;
+        size = (uint64_t)PyDict_GET_SIZE(object);
+        for (Py_ssize_t at = 0; depth && count < SAMPLES && PyDict_Next(object, &at, &key, &value); count++)
+            sum += sample(key, depth - 1) + sample(value, depth - 1);
+    } else { /* which elements of a set come first depends on more than their values */
+        size = PyAnySet_CheckExact(object) ? (uint64_t)PySet_GET_SIZE(object) : 0;
+        return (cm_is_value(object) ? ATOM_BYTES : OBJECT_BYTES) + size * ATOM_BYTES;
+    }
+    uint64_t bytes = ATOM_BYTES + (count ? sum * size / count : size * ATOM_BYTES);
+    bool apart = depth < SAMPLED_DEPTH && (size >= CM_OWN_POD_LENGTH || bytes >= CM_OWN_POD_SIZE);
+    return apart ? CM_SPLICE_SIZE : bytes;
+}
+
 int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t length, uint64_t size)
 {
     if (walk->marks.count && is_apart(walk, object, cls))
         return cm_walk_place_apart(walk, object);
-    if (walk->final || walk->depth == 0)
+    if (walk->final)
         return 0;
-    cm_features features = {.cls = cls, .depth = walk->depth, .length = length, .size = size};
-    enum cm_action action = cm_policy_decide(&features);
+    bool sampled = length >= SAMPLED_LENGTH && (cls == CM_CLASS_LIST || cls == CM_CLASS_DICT || cls == CM_CLASS_SET);
+    cm_features features = {.cls = (uint8_t)cls,
+                            .depth = walk->depth < UINT8_MAX ? (uint8_t)walk->depth : UINT8_MAX,
+                            .length = cm_magnitude(length),
+                            .size = cm_magnitude(sampled ? sample(object, SAMPLED_DEPTH) : size)};
+    enum cm_action action = cm_policy_decide(walk->shadow->policy, &features);
+    if (walk->depth == 0) { /* it has its pod already */
+        walk->final = action == CM_SPLIT_FINAL;
+        return 0;
+    }
     if (action == CM_BUNDLE)
         return 0;
     return cm_walk_pod_open(walk, object, CM_POD_OBJECT, action == CM_SPLIT_FINAL) < 0 ? -1 : 1;

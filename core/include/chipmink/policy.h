@@ -2,8 +2,8 @@
 /*
  * policy.h - pod granularity: which objects get a pod of their own.
  *
- * The walker asks once per object, on the way down, with cheap features. The first policy decides by class and size; the
- * learned one answers behind the same interface.
+ * The walker asks once per object, on the way down, with cheap features. What is decided follows from the object graph alone, so
+ * that the same graph always gives the same pods.
  */
 #ifndef CHIPMINK_POLICY_H
 #define CHIPMINK_POLICY_H
@@ -30,22 +30,43 @@ enum cm_class {
     CM_CLASS_CODE,     /* functions, classes, modules */
 };
 
+/* What is known of an object when it is asked for; numbers by their order of magnitude, see cm_magnitude. */
 typedef struct cm_features {
-    enum cm_class cls;
-    uint32_t depth;  /* containers above it, the variable's own object has 0 */
-    uint64_t length; /* elements, or 0 when that is not known */
-    uint64_t size;   /* bytes of the object itself, without what it refers to */
+    uint8_t cls;
+    uint8_t depth;  /* containers above it, at most 255; the variable's own object has 0 */
+    uint8_t length; /* magnitude of the number of elements; 0: none, or that is not known */
+    uint8_t size; /* magnitude of the bytes that it and what is below it take, as far as that has no pods of its own */
 } cm_features;
 
-CM_API enum cm_action cm_policy_decide(const cm_features *features);
+/* Of a number: 0 for 0, else 1 + floor(log2). */
+static inline uint8_t cm_magnitude(uint64_t number)
+{
+    return number ? (uint8_t)(64 - __builtin_clzll(number)) : 0;
+}
+
+/* How it is decided. All but the first are there to be measured beside it (tools/bench --only ablation). */
+enum cm_policy {
+    CM_POLICY_SIZE,   /* by class, length and size */
+    CM_POLICY_LENGTH, /* by class and length */
+    CM_POLICY_BUNDLE, /* a variable is one pod */
+    CM_POLICY_SPLIT,  /* a pod for every object */
+    CM_POLICY_RANDOM, /* a pod for half of the kinds of objects */
+};
+/* -EINVAL: there is none of that name; the sentence has the names. */
+CM_API CM_MUST_USE int cm_policy_find(const char *name, enum cm_policy *policy);
+
+CM_API enum cm_action cm_policy_decide(enum cm_policy policy, const cm_features *features);
 
 /*
  * Content-defined fragments of big containers: after an element whose encoding has the fingerprint `hash` (of its body
  * bytes), with `size` bytes in the fragment so far, does the fragment end here?
  */
 CM_API bool cm_policy_fragment_end(uint64_t size, uint64_t hash);
-/* Containers of at least this many elements are built of fragments. */
-enum { CM_FRAGMENT_MIN_LENGTH = 2048 };
+enum {
+    CM_FRAGMENT_MIN_LENGTH = 2048, /* containers of at least this many elements are built of fragments */
+    CM_OWN_POD_LENGTH = 256,       /* elements of a container that gets a pod of its own */
+    CM_OWN_POD_SIZE = 32 << 10,    /* bytes of a container that gets a pod of its own, as much as a fragment has */
+};
 
 #ifdef __cplusplus
 }
