@@ -105,6 +105,7 @@ TYPES = {
         "scipy.sparse:csr_matrix scipy.sparse:csc_matrix scipy.sparse:coo_matrix "
         "scipy.sparse:csr_array scipy.sparse:csc_array scipy.sparse:coo_array"
     ),
+    # Not those of sklearn.neighbors: their trees count the calls.
     "model": (
         "sklearn.linear_model:LinearRegression sklearn.linear_model:LogisticRegression "
         "sklearn.linear_model:Ridge sklearn.linear_model:RidgeClassifier "
@@ -114,19 +115,18 @@ TYPES = {
         "sklearn.naive_bayes:BernoulliNB sklearn.tree:DecisionTreeClassifier "
         "sklearn.tree:DecisionTreeRegressor sklearn.ensemble:RandomForestClassifier "
         "sklearn.ensemble:RandomForestRegressor sklearn.ensemble:ExtraTreesClassifier "
-        "sklearn.ensemble:ExtraTreesRegressor sklearn.neighbors:KNeighborsClassifier "
-        "sklearn.neighbors:KNeighborsRegressor sklearn.svm:SVC sklearn.svm:SVR "
+        "sklearn.ensemble:ExtraTreesRegressor "
+        "sklearn.svm:SVC sklearn.svm:SVR "
         "sklearn.svm:LinearSVC sklearn.svm:LinearSVR sklearn.cluster:KMeans "
         "sklearn.decomposition:PCA sklearn.decomposition:TruncatedSVD "
         "sklearn.preprocessing:StandardScaler sklearn.preprocessing:MinMaxScaler "
         "sklearn.preprocessing:LabelEncoder sklearn.preprocessing:OneHotEncoder "
+        "sklearn.preprocessing:LabelBinarizer sklearn.tree:ExtraTreeClassifier "
+        "sklearn.tree:ExtraTreeRegressor "
         "sklearn.pipeline:Pipeline"
     ),
     # Compiled parts of fitted models that hold nothing but numbers.
-    "fitted": (
-        "sklearn.tree._tree:Tree sklearn.neighbors._kd_tree:KDTree "
-        "sklearn.neighbors._ball_tree:BallTree numpy.random.mtrand:RandomState"
-    ),
+    "fitted": ("sklearn.tree._tree:Tree numpy.random.mtrand:RandomState"),
 }
 
 # Of these only what the cell itself has made is of a kind: live ones may belong to anything.
@@ -444,6 +444,7 @@ MAKER_POSITIONAL = 9
 POSITIONAL = 2
 
 # What makes a function change its arguments, or write somewhere. None and False are harmless.
+# Where copy= is given, it must be True.
 DENIED_KEYWORDS = frozenset(
     {
         *("inplace", "out", "overwrite_input", "overwrite_a", "overwrite_b", "buf", "file"),
@@ -485,7 +486,8 @@ OPAQUE = words(
     numpy.random.mtrand:RandomState numpy.random._generator:Generator
     numpy.random._pcg64:PCG64 numpy.random._mt19937:MT19937 numpy.random._philox:Philox
     numpy.random._sfc64:SFC64 numpy.random.bit_generator:SeedSequence numpy.dtypes:VoidDType
-    sklearn.tree._tree:Tree
+    sklearn.tree._tree:Tree sklearn._loss._loss:CyHalfBinomialLoss
+    sklearn._loss._loss:CyHalfMultinomialLoss sklearn._loss._loss:CyHalfSquaredError
     """
 )
 
@@ -499,8 +501,8 @@ HARMLESS = {
     "pandas": words("options NA NaT"),
     "numpy": words("newaxis s_ r_ c_"),
     "sys": words(
-        "version version_info platform argv executable maxsize byteorder float_info path "
-        "getrecursionlimit setrecursionlimit getsizeof"
+        "version version_info platform executable maxsize byteorder float_info getrecursionlimit "
+        "setrecursionlimit getsizeof"
     ),
 }
 
@@ -512,7 +514,8 @@ INTROSPECTIVE = words(
     f_globals f_locals gi_frame cr_frame ag_frame tb_frame gi_yieldfrom modules user_ns
     user_global_ns _getframe get_objects get_referrers get_referents currentframe mro __mro__
     exc_info last_value last_exc last_traceback settrace setprofile displayhook excepthook eval exec
-    query globals locals vars getattr setattr import_module get_type_hints
+    query globals locals vars getattr setattr import_module get_type_hints attrgetter
+    read_pickle read_hdf allow_pickle
     """
 )
 

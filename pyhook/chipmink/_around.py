@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import _allowed
 from ._kinds import root
 
 _INSTALLED = (
@@ -32,7 +33,7 @@ _INSTALLED = (
     "<frozen ",
 )
 # Whose threads run nothing of the user's.
-_THREADS = frozenset({"ipykernel", "IPython", "zmq", "debugpy", "pydevd", "tqdm", "chipmink"})
+_THREADS = _allowed.words("ipykernel IPython zmq debugpy pydevd tqdm joblib chipmink")
 # Whose tasks do not, besides those.
 _TASKS = _THREADS | {"asyncio", "tornado", "jupyter_client", "prompt_toolkit", "anyio"}
 
@@ -202,7 +203,7 @@ def _libraries() -> str:
             return "pandas calls display.float_format to print numbers"
         if not all(map(_is_installed_class, pandas.core.dtypes.base._registry.dtypes)):
             return "a class of the session is registered with pandas as element type"
-    for logger in _loggers(("matplotlib", "numexpr", "sklearn")):
+    for logger in _loggers((*_allowed.CONFINED, "numexpr", "py")):
         for handler in logger.handlers:
             cls = type(handler)
             if cls is logging.StreamHandler or cls is logging.FileHandler:

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +81,24 @@ def effect(source: str, namespace: Mapping[str, Any]) -> Effect:
         return Effect(False, _NONE, None, f"it cannot be checked ({type(error).__name__}: {error})")
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Leave the warnings about a cell's syntax to when it runs.
+
+    The filter is put in by hand: `warnings.catch_warnings` would make Python forget which warnings
+    it has shown already.
+    """
+    ignore = ("ignore", None, Warning, None, 0)
+    warnings.filters.insert(0, ignore)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        warnings.filters.remove(ignore)  # type: ignore[attr-defined]
+
+
 def _effect(source: str, namespace: Mapping[str, Any]) -> Effect:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about its syntax: they come when it runs
+        with _without_warnings():
             tree = ast.parse(source)
             code = compile(
                 tree, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True

@@ -15,7 +15,7 @@ from . import _allowed
 
 BUDGET = 20_000  # elements looked at in one check
 _DEPTH = 24  # containers in containers
-_ENDS = 100  # rows at either end of a table that displaying it may show
+ENDS_SEEN = 100  # rows at either end of a table that displaying it may show
 
 
 class Refused(Exception):
@@ -136,6 +136,11 @@ def maker(cls: type) -> Rule | None:
         if path in MAKERS and resolve(path) is cls:
             return MAKERS[path]
     return None
+
+
+def is_number_type(value: object) -> bool:
+    """Tell whether a value is a type of numbers, as a parameter `dtype` may be."""
+    return issubclass(type(value), type) and maker(value) is not None  # type: ignore[arg-type]
 
 
 def root(module: object) -> str:
@@ -316,8 +321,11 @@ class Look:
         elif kind == "slice":
             self._elements((value.start, value.stop, value.step), depth)
         elif self._in_model and kind in _allowed.IN_DICT:
-            self._elements(object.__getattribute__(value, "__dict__").values(), depth)
-        elif not (self._in_model and kind == "fitted"):
+            attributes = object.__getattribute__(value, "__dict__")
+            if attributes.get("copy") is False:
+                raise Refused(f"this {type_name(value)} changes what it is given")
+            self._elements(attributes.values(), depth)
+        elif not (self._in_model and (kind == "fitted" or is_number_type(value))):
             self._other(value)
 
     def _other(self, value: Any) -> None:
@@ -365,8 +373,8 @@ class Look:
         if table._attrs:
             raise Refused("a table has attrs")
         *labels, rows = table._mgr.axes
-        ends = ends and len(rows) > 2 * _ENDS
-        parts = (slice(0, _ENDS), slice(-_ENDS, None)) if ends else (None,)
+        ends = ends and len(rows) > 2 * ENDS_SEEN
+        parts = (slice(0, ENDS_SEEN), slice(-ENDS_SEEN, None)) if ends else (None,)
         for part in parts:
             for block in table._mgr.blocks:
                 self._array(block.values, depth, part)

@@ -19,6 +19,7 @@ from ._kinds import (
     ATTRIBUTES,
     DATA,
     ENDS,
+    ENDS_SEEN,
     METHODS,
     NOTHING,
     STRUCTURE,
@@ -53,7 +54,6 @@ _OPERANDS = DATA
 _ITERABLE = kinds(
     "text bytes list tuple dict set range array index series frame extension iterator"
 )
-_DISPLAYED_ROWS = 200  # what `Ends` looks at
 
 
 class Value:
@@ -455,6 +455,8 @@ class _Checker:
             if name in ENDS.get(kind, ()):
                 self._check_member(kind, name, owner.live)
                 self._arguments(_ENDS_RULE, node)
+                if not _is_within_ends(node):
+                    self._settle(owner)
                 result |= ENDS[kind][name]
                 doubt = owner.doubt
                 continue
@@ -489,7 +491,8 @@ class _Checker:
         for keyword in node.keywords:
             name = str(keyword.arg)
             given.add(name)
-            if name in _allowed.DENIED_KEYWORDS and not _is_off(keyword.value):
+            denied = name in _allowed.DENIED_KEYWORDS and not _is_constant(keyword.value, False)
+            if denied or (name == "copy" and not _is_constant(keyword.value, True)):
                 raise Refused(f"{name}= may make {_spelled(node.func)} change something")
             value = self._argument(keyword.value)
             if name == rule.required and not value.kinds <= _NUMBER:
@@ -661,7 +664,7 @@ def _shows_ends() -> bool:
     """Tell whether tables are shown by their first and last rows."""
     pandas: Any = sys.modules["pandas"]
     rows = pandas.get_option("display.max_rows")
-    return type(rows) is int and 0 < rows <= _DISPLAYED_ROWS
+    return type(rows) is int and 0 < rows <= 2 * ENDS_SEEN
 
 
 def _check_plots() -> None:
@@ -719,5 +722,13 @@ def _spelled(node: ast.expr) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_off(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
+def _is_constant(node: ast.expr, value: bool) -> bool:
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is value)
+
+
+def _is_within_ends(node: ast.Call) -> bool:
+    """Tell whether head or tail takes rows only that a look at the ends sees."""
+    if node.keywords or not node.args:
+        return not node.keywords
+    rows = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+    return type(rows) is int and 0 <= rows <= ENDS_SEEN

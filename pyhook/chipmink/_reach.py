@@ -40,6 +40,7 @@ from ._kinds import (
 )
 from ._namespace import is_dunder, is_ipythons
 
+_BUDGET = 100_000  # elements looked at: not to find out costs a save of all variables
 _MOST = 2000  # functions, classes and instances followed
 
 
@@ -101,6 +102,8 @@ def named(code: types.CodeType) -> Named:
     for constant in code.co_consts:
         if type(constant) is str:
             attributes.update(_allowed.INTROSPECTIVE.intersection(constant.split(".")))
+        elif type(constant) is tuple:  # names of keyword arguments
+            attributes.update(_allowed.INTROSPECTIVE.intersection(constant))
         elif type(constant) is types.CodeType:
             inner = named(constant)
             loaded |= inner.loaded
@@ -177,18 +180,19 @@ def reach(
 
 class _Reach(Look):
     def __init__(self, namespace: Mapping[str, Any]) -> None:
-        super().__init__()
+        super().__init__(_BUDGET)
         self._namespace = namespace
         self._queue: list[Any] = []
         self._followed = 0
         self._attributes: set[str] = set()
+        self._imported: dict[str, types.ModuleType] = {}
         self._library: dict[int, type] = {}  # classes of libraries that were met
         self._classes: dict[int, type] = {}  # all that were
         self.assigned: set[str] = set()
         self.touched: set[str] = set()
 
     def cell(self, tree: ast.Module, names: Named) -> None:
-        self._imports(tree)
+        self._take_imports(tree)
         fixed = _fixed(tree)
         self.assigned |= names.stored
         self._foresee()
@@ -228,9 +232,9 @@ class _Reach(Look):
         revealing = (names.attributes & _allowed.INTROSPECTIVE) - fixed
         if revealing:
             raise Refused(f"{min(revealing)} may find any variable")
-        for module in names.imports:
-            self._module(module)
         for name, attribute in names.uses:
+            if name in self._imported:
+                self._member(self._imported[name], attribute)
             if name not in fixed:
                 self._name(name, attribute)
 
@@ -253,11 +257,17 @@ class _Reach(Look):
         else:
             self.at(value)
 
-    def _imports(self, tree: ast.Module) -> None:
+    def _take_imports(self, tree: ast.Module) -> None:
+        """Check what a cell imports, and note which modules it binds."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    self._module(alias.name)
+                    bound = root(alias.name) if alias.asname is None else alias.name
+                    if root(alias.name) in _allowed.CONFINED:
+                        continue
+                    if root(alias.name) not in _allowed.HARMLESS or node not in tree.body:
+                        self._module(alias.name)
+                    self._imported[alias.asname or bound] = sys.modules[bound]
             elif isinstance(node, ast.ImportFrom):
                 module = sys.modules.get(node.module or "")
                 if node.level or type(module) is not types.ModuleType:
@@ -269,15 +279,17 @@ class _Reach(Look):
                     self._member(module, alias.name)
 
     def _module(self, name: str | None) -> None:
-        package = root(name)
-        if package in _allowed.CONFINED or package in _allowed.HARMLESS:
-            return
-        raise Refused(f"nothing is known about the module {name or 'of a relative import'}")
+        if root(name) not in _allowed.CONFINED:
+            raise Refused(f"nothing is known about the module {name or 'of a relative import'}")
 
     def _member(self, module: types.ModuleType, name: str) -> None:
         """Reach an attribute of a module."""
         package = root(module.__dict__.get("__name__"))
         if name in _allowed.HARMLESS.get(package, ()):
+            held = module.__dict__.get(name)
+            if kind_of_type(type(held)) not in _ATOMIC:
+                same = [n for n, v in list(self._namespace.items()) if v is held]
+                self.touched.update(same)
             return
         if package not in _allowed.CONFINED:
             raise Refused(f"nothing is known about the module {package or '?'}")
@@ -353,7 +365,10 @@ class _Reach(Look):
         loaded = sys.modules.get(module) if type(module) is str else None
         own = type(loaded) is types.ModuleType and loaded.__dict__ is names
         if names is self._namespace:
-            self._names(named(function.__code__))
+            inner = named(function.__code__)
+            for imported in inner.imports:
+                self._module(imported)
+            self._names(inner)
         elif own and root(module) in _allowed.CONFINED:
             if names.get(function.__name__) is function:
                 return

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 import types
@@ -18,6 +19,8 @@ import pandas as pd
 import matplotlib.pyplot as plt
 import seaborn as sns
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 numbers = [3, 1, 2]
 names = ["x", "y"]
@@ -33,6 +36,9 @@ table["frame"] = df
 s = df["a"] * 2
 days = pd.Series(pd.date_range("2024-01-01", periods=3))
 model = LinearRegression().fit(x[:, None], x)
+scaler = StandardScaler(copy=False).fit(grid * 1.0)
+pipeline = Pipeline([("scale", scaler), ("model", model)])
+environ = os.environ
 counter = 0
 log = []
 
@@ -59,6 +65,7 @@ noisy = Noisy()
 holder = [1, noisy]
 objects = np.array([noisy, None, "t"], dtype=object)
 noisy_frame = pd.DataFrame({"o": [noisy, 1]})
+long_frame = pd.DataFrame({"o": [1] * 298 + [noisy, 1] + [1] * 500})
 
 class Plain:
     def __init__(self): self.items = [1]
@@ -150,12 +157,14 @@ def digest(value: Any, namespace: dict[str, Any], seen: tuple[int, ...] = ()) ->
         return "by name", id(value)
     if cls.__module__ == namespace["__name__"] and cls.__name__ != "Sub":
         return cls.__name__, digest(object.__getattribute__(value, "__dict__"), namespace, seen)
-    if cls.__name__ == "DataFrame" and "o" in value.columns:
-        return "objects", [digest(each, namespace, seen) for each in value["o"].tolist()]
     if cls.__name__ == "ndarray" and value.dtype == object:
         return "objects", [digest(each, namespace, seen) for each in value.tolist()]
     if cls.__name__ == "list_iterator":
         return value.__reduce__()[1:]
+    if cls is os._Environ:
+        return dict(value)
+    if cls.__name__ == "DataFrame" and "o" in value.columns:
+        return "objects", [digest(each, namespace, seen) for each in value["o"].tolist()]
     if callable(value):
         return "by name", id(value)
     file = io.BytesIO()

@@ -168,6 +168,12 @@ IMPURE = """
     df.groupby("b").agg(names)
     df.groupby(read)
     df.sample(2)
+    StandardScaler(copy=False)
+    scaler.transform(grid)
+    pipeline.predict(grid)
+    x.astype(float, copy=False)
+    noisy_frame.head(n)
+    long_frame.head(300)
     df.plot(ax=plt)
     df[read]
     df.to_csv(path_or_buf="/tmp/never")
@@ -370,6 +376,8 @@ def test_big_values_are_not_looked_through(ns: dict[str, Any]) -> None:
     assert effect("objects", ns).pure
     assert not effect("objects.describe()", ns).pure
     assert effect("np.zeros(5)", ns).pure
+    ns["bigger"] = list(range(1_000_000))
+    assert effect("y = sum(bigger)", ns).touches is None
     ns["deep"] = []
     for _ in range(2000):
         ns["deep"] = [ns["deep"]]
@@ -416,6 +424,8 @@ TOUCHES = [
     ("df.query('a > 1', inplace=True)", {"df"}, set()),
     ("df.apply(lambda row: names.append(row))", {"df", "names"}, set()),
     ("print(sys.version); y = 1", {"sys"}, {"y"}),
+    ("import sys; print(sys.version)", {"sys"}, {"sys"}),
+    ("os.environ['A'] = 'b'", {"os", "environ"}, set()),
 ]
 
 
@@ -446,6 +456,14 @@ ANY = """
     sys._getframe().f_globals["n"] = 1
     np.os.sys.modules
     os.sys.exc_info()
+    import sys; sys.stdout.write("a")
+    import sys as s; print(s)
+    def f(): import sys; return sys.exitfunc
+    def f(): import gc
+    sys.argv.append("a")
+    operator.attrgetter(text)(read)
+    pd.read_pickle("file")
+    np.load("file", allow_pickle=True)
     operator.attrgetter("__globals__")(read)
     operator.attrgetter("read.__globals__")(plain)
     import gc; gc.get_objects()

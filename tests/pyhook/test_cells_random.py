@@ -10,10 +10,11 @@ import gc
 import io
 import os
 import re
+import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -211,6 +212,22 @@ def check(cell: str) -> str:
     return "bounded"
 
 
+@contextlib.contextmanager
+def interrupted(seconds: float) -> Iterator[None]:
+    """End loops over what they make longer."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def execute(cell: str, namespace: dict[str, Any]) -> None:
     """Run a cell as a notebook does: what its last expression gives is shown."""
     pyplot = sys.modules["matplotlib.pyplot"]
@@ -218,6 +235,7 @@ def execute(cell: str, namespace: dict[str, Any]) -> None:
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.suppress(Exception),
+        interrupted(0.5),
     ):
         warnings.simplefilter("ignore")
         for line in [cell] if "\n" in cell else ["_shown = " + cell]:
