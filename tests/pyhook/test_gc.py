@@ -311,6 +311,36 @@ def test_the_command_prunes(served: Command, path: Path) -> None:
         assert store.verify().damage == ()
 
 
+def test_what_things_cost(served: Command, path: Path) -> None:
+    with chipmink.open(path) as store:
+        a, b = store.session("a"), store.session("b")
+        a.save({"both": noise(1, 300_000), "own": noise(2, 200_000)})
+        a.save({"both": noise(1, 300_000), "own": noise(3, 200_000)})
+        b.save({"both": noise(1, 300_000)})
+        sessions = {cost["session"]: cost for cost in served.json("stat", "--costs")}
+        assert 1_000_000 < sessions["a"]["logical"] < 1_010_000
+        assert 700_000 < sessions["a"]["stored"] < 710_000
+        assert 400_000 < sessions["a"]["unique"] < 410_000
+        assert sessions["b"]["unique"] < 1000
+        for cost in sessions.values():
+            assert cost["shared"] == cost["stored"] - cost["unique"]
+        assert sessions["a"]["shared"] == sessions["b"]["shared"]
+        checkpoints = served.json("stat", "--costs", "a")
+        assert [cost["number"] for cost in checkpoints] == [1, 2]
+        assert all(200_000 < cost["unique"] < 210_000 for cost in checkpoints)
+        variables = {cost["variable"]: cost for cost in served.json("stat", "--costs", "a@1")}
+        assert 200_000 < variables["own"]["unique"] < 201_000
+        assert variables["both"]["unique"] == 0
+        assert 300_000 < variables["both"]["stored"] < 301_000
+        assert "UNIQUE" in served.text("stat", "-c", "a@1").splitlines()[0]
+        before = checkpoints[0]["unique"]
+        a.prune(last=1)
+        freed = store.gc().removed_bytes
+        assert before - 1000 <= freed <= before + 1000
+    assert served.run("stat", "--costs", "nope").returncode == 1
+    assert served.run("stat", "--costs", "a@1", "x").returncode == 2
+
+
 @pytest.mark.parametrize("rules", [[], ["--keep-last", "x"], ["--keep-daily", "-1"], ["--yes"]])
 def test_rules_the_command_refuses(served: Command, rules: list[str]) -> None:
     done = served.run("prune", *rules)

@@ -149,22 +149,137 @@ static int stat_variables(cm_checkpoint *c, const cm_arguments *a)
     return result;
 }
 
+/* ---- costs ------------------------------------------------------------------------------------------------------- */
+
+/* Where costs are printed to: one of the two. */
+typedef struct cost_output {
+    cm_table *table;
+    cJSON *list;
+    const char *key; /* of names in JSON */
+    cm_bar bar;
+} cost_output;
+
+static int show_cost_progress(void *arg, uint64_t done, uint64_t total)
+{
+    cm_bar_draw(&((cost_output *)arg)->bar, done, total);
+    return 0;
+}
+
+static int print_cost(void *arg, const char *name, uint64_t number, const cm_cost *cost)
+{
+    cost_output *out = arg;
+    char text[CM_TEXT_MAX];
+    uint64_t shared = cost->stored - cost->unique;
+    if (out->list) {
+        cJSON *json = cm_need(cJSON_CreateObject());
+        if (name)
+            cm_need(cJSON_AddStringToObject(json, out->key, name));
+        else
+            cm_json_number(json, out->key, number);
+        cm_json_number(json, "logical", cost->logical);
+        cm_json_number(json, "stored", cost->stored);
+        cm_json_number(json, "unique", cost->unique);
+        cm_json_number(json, "shared", shared);
+        cJSON_AddItemToArray(out->list, json);
+        return 0;
+    }
+    cm_table_cell(out->table, "%s", cm_size_text(cost->logical, text));
+    cm_table_cell(out->table, "%s", cm_size_text(cost->stored, text));
+    cm_table_cell(out->table, "%s", cm_size_text(cost->unique, text));
+    cm_table_cell(out->table, "%s", cm_size_text(shared, text));
+    if (name)
+        cm_table_cell(out->table, "%s", name);
+    else
+        cm_table_cell(out->table, "%llu", (unsigned long long)number);
+    return 0;
+}
+
+/* Of the sessions, of the checkpoints of "SESSION", of the variables of "SESSION@REVISION". */
+static int print_costs(cm_store *store, const char *address, cost_output *out)
+{
+    cm_checkpoint *c = NULL;
+    if (!address)
+        return cm_session_costs(store, print_cost, show_cost_progress, out);
+    if (!strchr(address, '@'))
+        return cm_checkpoint_costs(store, address, print_cost, show_cost_progress, out);
+    int result = cm_checkpoint_open_address(store, address, &c);
+    if (result == 0)
+        result = cm_variable_costs(c, print_cost, show_cost_progress, out);
+    cm_checkpoint_unref(c);
+    return result;
+}
+
+static int stat_costs(const cm_arguments *a)
+{
+    static const char *const titles[] = {"SESSION", "CHECKPOINT", "VARIABLE"};
+    static const char *const keys[] = {"session", "number", "variable"};
+    cm_store *store = NULL;
+    const char *address = a->count ? a->values[0] : NULL;
+    size_t what = !address ? 0 : strchr(address, '@') ? 2 : 1;
+    if (cm_open(&a->options, CM_OPEN_READ, &store) < 0)
+        return CM_EXIT_FAILURE;
+    const cm_column columns[] = {
+        {"LOGICAL", true}, {"STORED", true}, {"UNIQUE", true}, {"SHARED", true}, {titles[what], false}};
+    cost_output out = {.key = keys[what]};
+    if (a->options.json)
+        out.list = cm_need(cJSON_CreateArray());
+    else
+        out.table = cm_table_new(columns, 5);
+    int result = print_costs(store, address, &out);
+    cm_bar_clear(&out.bar);
+    if (out.list)
+        cm_json_print(out.list);
+    else
+        cm_table_print(out.table);
+    int code = result < 0 ? cm_report(result) : CM_EXIT_OK;
+    cm_store_unref(store);
+    return code;
+}
+
+typedef struct stat_arguments {
+    cm_arguments common;
+    bool costs;
+} stat_arguments;
+
+static error_t parse_stat(int key, char *argument, struct argp_state *state)
+{
+    stat_arguments *a = state->input;
+    if (key == ARGP_KEY_END && a->costs && a->common.count > 1)
+        argp_error(state, "--costs is of all variables of a checkpoint");
+    if (key != 'c')
+        return cm_parse_argument(key, argument, state);
+    a->costs = true;
+    return 0;
+}
+
 int cm_command_stat(int argc, char **argv)
 {
+    static const struct argp_option options[] = {
+        {"costs", 'c', NULL, 0,
+         "What each session costs, with SESSION each of its checkpoints, with SESSION@REVISION each of its variables",
+         0},
+        {0},
+    };
     static const struct argp argp = {
-        .parser = cm_parse_argument,
+        .options = options,
+        .parser = parse_stat,
         .args_doc = "[ADDRESS [VARIABLE...]]",
         .doc = "Give sizes and facts: of the store, of a checkpoint, or of variables (type, shape, preview). "
-               "Nothing is unpickled.",
+               "Nothing is unpickled.\vLOGICAL is the size of pickles, STORED what they take on disk, UNIQUE the part "
+               "of that which "
+               "nothing else in the store needs, SHARED the other part.",
         .children = cm_options_children};
-    cm_arguments a = {.max = UINT16_MAX};
-    cm_parse(&argp, 0, argc, argv, &a);
-    if (!a.count)
-        return stat_store(&a.options);
+    stat_arguments s = {.common = {.max = UINT16_MAX}};
+    cm_parse(&argp, 0, argc, argv, &s);
+    const cm_arguments *a = &s.common;
+    if (s.costs)
+        return stat_costs(a);
+    if (!a->count)
+        return stat_store(&a->options);
     cm_checkpoint *c = NULL;
-    if (cm_open_address(&a.options, a.values[0], &c) < 0)
+    if (cm_open_address(&a->options, a->values[0], &c) < 0)
         return CM_EXIT_FAILURE;
-    int result = a.count == 1 ? stat_checkpoint(c, a.options.json) : stat_variables(c, &a);
+    int result = a->count == 1 ? stat_checkpoint(c, a->options.json) : stat_variables(c, a);
     if (result < 0)
         cm_report(result);
     cm_checkpoint_unref(c);

@@ -341,6 +341,27 @@ typedef int (*cm_progress_visitor)(void *arg, uint64_t done, uint64_t total);
 CM_API CM_MUST_USE int cm_verify(cm_store *store, cm_damage_visitor damage, cm_progress_visitor progress, void *arg,
                                  cm_verify_report *report);
 
+/* ---- what things cost ----------------------------------------------------------------------------------------------- */
+
+typedef struct cm_cost {
+    uint64_t logical; /* bytes of the variables' pickles, of all checkpoints together */
+    uint64_t stored;  /* bytes on disk of the objects it consists of, each once */
+    uint64_t unique;  /* of these, of objects that nothing else in the store consists of: about what goes with it */
+} cm_cost;
+
+/* `name`: of a session or variable; NULL: it is the checkpoint with that number. */
+typedef int (*cm_cost_visitor)(void *arg, const char *name, uint64_t number, const cm_cost *cost);
+
+/* [blocks] Each session, beside all others; reads all that is not a chunk. `progress` may be NULL; it is told of checkpoints. */
+CM_API CM_MUST_USE int cm_session_costs(cm_store *store, cm_cost_visitor visit, cm_progress_visitor progress,
+                                        void *arg);
+/* [blocks] Each checkpoint of a session, beside all others of the store. Reads what it consists of for each. */
+CM_API CM_MUST_USE int cm_checkpoint_costs(cm_store *store, const char *session, cm_cost_visitor visit,
+                                           cm_progress_visitor progress, void *arg);
+/* [blocks] Each variable of a checkpoint, beside its other variables and all other checkpoints. */
+CM_API CM_MUST_USE int cm_variable_costs(cm_checkpoint *checkpoint, cm_cost_visitor visit, cm_progress_visitor progress,
+                                         void *arg);
+
 /* ---- removing checkpoints ---------------------------------------------------------------------------------------- */
 
 /* What is kept of a session, beside its head and the tips of its branches. At least one rule is needed. */
