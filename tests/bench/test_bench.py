@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parents[1]
 sys.path.insert(0, str(BENCH))
 
+import ablation  # noqa: E402
 import deltas  # noqa: E402
 import runner  # noqa: E402
 import systems  # noqa: E402
@@ -132,6 +134,25 @@ def test_smoke(tmp_path: Path) -> None:
     }
 
 
+def test_policies_beside_one_another(tmp_path: Path) -> None:
+    """Every policy saves the same, and the judge compares the one in use with the best."""
+    found = runner.call(
+        "ablation", workload="nested_patterns", directory=str(tmp_path), scale=0.1, seed=1
+    )
+    assert list(found) == list(ablation.POLICIES)
+    assert all(of["bytes"] > 0 and of["seconds"] > 0 for of in found.values())
+    assert found["bundle"]["pods"] < found["size"]["pods"] < found["split"]["pods"]
+
+    def call(action: str, **arguments: Any) -> dict[str, Any]:
+        found = {policy: {"bytes": 100, "seconds": 1.0, "pods": 5} for policy in ablation.POLICIES}
+        found["bundle"] = {"bytes": 99, "seconds": 0.5, "pods": 1}
+        return found
+
+    size, seconds, *_ = ablation.measure(call, lambda: nullcontext(str(tmp_path)), 1.0, 1)
+    assert (size.verdict, seconds.verdict) == ("met", "missed")
+    assert seconds.value == 2.0
+
+
 def test_smoke_of_a_script(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     names = ["chipmink", "cloudpickle"]
@@ -156,4 +177,4 @@ def test_names_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 
 def test_listing_has_everything(tmp_path: Path) -> None:
     listed = bench(tmp_path, "--list").stdout
-    assert all(f" {name} " in listed for name in (*WORKLOADS, *deltas.IDS))
+    assert all(f" {name} " in listed for name in (*WORKLOADS, *deltas.IDS, ablation.ID))

@@ -109,9 +109,10 @@ def main() -> None:
     actions: dict[str, Callable[..., Any]] = {"series": series, "load": load}
     action, arguments = sys.argv[1:]
     if action not in actions:
+        import ablation
         import targets  # and pandas with it, which others have no use for
 
-        actions |= targets.ACTIONS
+        actions |= targets.ACTIONS | ablation.ACTIONS
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a notebook prints is not the answer
     output.write(json.dumps(actions[action](**json.loads(arguments))))

@@ -113,6 +113,7 @@ def _all() -> Iterator[Workload]:
         ("dict", "100,000 records in a dict"),
         ("array", "40 MB of random integers in an array (incompressible)"),
         ("frame", "a DataFrame of half a million rows, 11 columns"),
+        ("nested", "customers with orders, and a grid: short containers in one another, 5 MB"),
     ):
         make = partial(_patterns, kind)
         yield Workload(f"{kind}_patterns", text, "patterns", "x", make, ("numpy", "pandas"))

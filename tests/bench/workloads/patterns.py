@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How lists, dicts, arrays and DataFrames are read, appended to and updated, one way per step.
+"""How lists, dicts, arrays, DataFrames are read, appended to and updated, one way per step.
 
 ``x`` is the container, ``n`` what the last step read from it. Numbers and texts are random and
 different from each other; arrays are incompressible.
@@ -226,4 +226,56 @@ def frames(scale: float, seed: int) -> Iterator[tuple[str, Namespace]]:
     )
 
 
-MAKERS = {"list": lists, "dict": dicts, "array": arrays, "frame": frames}
+def nested(scale: float, seed: int) -> Iterator[tuple[str, Namespace]]:
+    """Customers of 100 orders each and a grid, all short containers; half a million numbers."""
+    rng = random.Random(seed)
+
+    def order() -> dict[str, Any]:
+        return {"id": rng.getrandbits(40), "price": rng.random(), "item": rng.randbytes(6).hex()}
+
+    def customer() -> dict[str, Any]:
+        return {"name": rng.randbytes(8).hex(), "orders": [order() for _ in range(100)]}
+
+    def plane() -> list[list[float]]:
+        return [[rng.random() for _ in range(100)] for _ in range(100)]
+
+    def some(space: Namespace) -> dict[str, Any]:
+        return space["x"][rng.choice(list(space["x"]))]
+
+    def read(space: Namespace) -> None:
+        space["n"] = sum(row["price"] for one in space["x"].values() for row in one["orders"])
+
+    def append(space: Namespace) -> None:
+        some(space)["orders"].append(order())
+
+    def element(space: Namespace) -> None:
+        rng.choice(some(space)["orders"])["price"] = rng.random()
+
+    def cell(space: Namespace) -> None:
+        rng.choice(rng.choice(space["grid"]))[rng.randrange(100)] = rng.random()
+
+    def front(space: Namespace) -> None:
+        space["grid"].insert(0, plane())
+
+    def delete(space: Namespace) -> None:
+        del space["x"][rng.choice(list(space["x"]))]
+
+    count = max(8, round(50 * scale))
+    yield from _play(
+        {
+            "x": {f"customer {i}": customer() for i in range(4 * count)},
+            "grid": [plane() for _ in range(count)],
+            "n": 0.0,
+        },
+        {
+            "read": read,
+            "append an order": append,
+            "one price": element,
+            "one cell of the grid": cell,
+            "insert a plane at the front": front,
+            "delete a customer": delete,
+        },
+    )
+
+
+MAKERS = {"list": lists, "dict": dicts, "array": arrays, "frame": frames, "nested": nested}
