@@ -461,8 +461,8 @@ CONFINED = words(
     abc array ast base64 bisect bz2 calendar cmath collections colorsys contextlib copy csv
     dataclasses datetime decimal difflib enum fractions functools genericpath glob gzip hashlib
     heapq html itertools json keyword locale lzma math numbers operator os pathlib platform posix
-    posixpath pprint random re secrets shutil statistics string stringprep struct textwrap time
-    typing unicodedata urllib uuid warnings zipfile zlib zoneinfo __future__ _operator _random
+    posixpath pprint random re reprlib secrets shutil statistics string stringprep struct textwrap
+    time typing unicodedata urllib uuid warnings zipfile zlib zoneinfo __future__ _operator _random
     _collections_abc _io io _functools _heapq _bisect _statistics _struct _datetime _decimal
     _collections _csv _json
     numpy pandas scipy sklearn seaborn matplotlib networkx dateutil tqdm

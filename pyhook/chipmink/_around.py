@@ -71,10 +71,11 @@ def _is_installed_class(cls: Any) -> bool:
     if type(module) is not types.ModuleType:
         return False
     file = module.__dict__.get("__file__")
-    return (type(file) is str and file.startswith(_INSTALLED)) or module.__name__ in _COMPILED
+    if type(file) is str:
+        return file.startswith(_INSTALLED)
+    return root(module.__dict__.get("__name__")) in sys.stdlib_module_names
 
 
-_COMPILED = frozenset(sys.builtin_module_names)
 _SIGNALS = tuple(signal.valid_signals())
 
 

@@ -197,7 +197,8 @@ class _Reach(Look):
         self.assigned |= names.stored
         self._foresee()
         for name in names.loaded - fixed:
-            if name not in self._namespace and name not in names.stored and not _is_builtin(name):
+            known = name in self._namespace or name in names.stored or name in builtins.__dict__
+            if not known and not is_dunder(name):
                 raise Refused(f"{name} is not defined")
         self._names(names, fixed)
         while True:
@@ -540,10 +541,6 @@ _BASES = _ids(object, int, float, complex, str, bytes, types.SimpleNamespace)
 _NO_METADATA = dataclasses.field().metadata  # of all fields that were given none
 _CALLED = _ids(types.FunctionType, types.BuiltinFunctionType)
 _ATOMIC = kinds("scalar")
-
-
-def _is_builtin(name: str) -> bool:
-    return name in builtins.__dict__
 
 
 def _is_ipythons_own(function: types.FunctionType) -> bool:

@@ -168,7 +168,10 @@ def digest(value: Any, namespace: dict[str, Any], seen: tuple[int, ...] = ()) ->
     if callable(value):
         return "by name", id(value)
     file = io.BytesIO()
-    _Pickler(file).dump(value)
+    try:
+        _Pickler(file).dump(value)
+    except Exception:  # a generator or the like: it is the same as long as it is the same object
+        return "by name", id(value)
     return file.getvalue()
 
 

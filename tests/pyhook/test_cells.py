@@ -408,6 +408,7 @@ TOUCHES = [
     ("part(1, 2)", {"part"}, set()),
     ("del df", set(), {"df"}),
     ("n += 1", {"n"}, {"n"}),
+    ("y: int = n", {"n"}, {"y"}),
     ("[(y := v) for v in numbers]", {"numbers"}, {"y"}),
     ("def f():\n    global counter\n    counter = len(x)", {"x"}, {"f", "counter"}),
     ("def f():\n    def g(): return names\n    return g", {"names"}, {"f"}),
