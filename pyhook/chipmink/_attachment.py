@@ -66,10 +66,13 @@ class Attachment:
         self._asked = False  # it was saved in the middle
         self._same: set[int] = set()  # checkpoints that are their parents, loaded
         session.store._writer()  # makes the store, and fails now if it cannot be written
-        self._claim: Claim | None
-        self._claim, owner = self._claim_branch(branch)
-        tip = session.branches.get(self._claim.branch)
-        self._at = tip or (session.head.number if session.head else 0)
+        self._claim: Claim | None = None
+        owner = None
+        head = session.head
+        self._at = head.number if head else 0
+        if branch is not None or head is None or session.current_branch is not None:
+            self._claim, owner = self._claim_branch(branch)
+            self._at = session.branches.get(self._claim.branch, self._at)
         self._found = self._at
         self._greet(owner)
 
@@ -129,28 +132,28 @@ class Attachment:
     def _set_head(self, branch: str | None, number: int) -> None:
         self.session.store._writer().set_head(self.session.name, branch, number)
 
-    def _begin_branch(self, name: str | None = None) -> str:
+    def _begin_branch(self, name: str | None = None) -> None:
         """Go on, on a new branch from here."""
         session, leads, number = self.session, self._leads(), self._at
-        if name is None:
-            name = f"branch-{session._state()[0] + 1}"
-            while name in session.branches:
-                name += "x"
-        taken = claim(session.store.path, session.name, name)
-        if not isinstance(taken, Claim):
-            raise Error(
-                f"the branch {name!r} is in use by the process {taken}: choose another name"
-            )
+        wanted = name or f"branch-{session._state()[0] + 1}"
+        while True:
+            taken = claim(session.store.path, session.name, wanted)
+            if isinstance(taken, Claim):
+                if name is not None or wanted not in session.branches:
+                    break
+                taken.release()
+            elif name is not None:
+                raise Error(f"the branch {name!r} is that of process {taken}: choose another name")
+            wanted += "x"
         try:
-            session.branch(name, number)
+            session.branch(wanted, number)
         except BaseException:
             taken.release()
             raise
         self._release()
         self._claim = taken
         if leads:
-            self._set_head(name, number)
-        return name
+            self._set_head(wanted, number)
 
     def _move(self, target: Checkpoint, branch: str | None, reset: bool) -> str | None:
         """Make `target` what the next save descends from.
@@ -464,7 +467,7 @@ class Attachment:
         session, store = self.session.name, self.session.store
         store._bases[session] = {n: bytes.fromhex(v.content) for n, v in target.variables.items()}
         store._branches[session] = self._claim.branch if self._claim else None
-        self._saved = True
+        self._saved, self._skipping = True, False
         self._told = dict(target.unsaved)
         if loaded:
             self._settle(target)
@@ -588,7 +591,7 @@ class Attachment:
                 self._host.warn(f"{number} has no code: {_views.names(missing)} stays missing")
                 continue
             try:
-                self._host.run(made.code)
+                self._host.run(_without_commands(made.code))
             except Exception as error:
                 self._host.warn(f"{_address(made)} failed: {describe(error)}")
 
@@ -633,6 +636,13 @@ class Attachment:
 def _address(checkpoint: Checkpoint) -> str:
     cell = _views.cell_name(checkpoint)
     return f"{checkpoint.number} ({cell})" if cell else str(checkpoint.number)
+
+
+def _without_commands(code: str) -> str:
+    """Leave out the lines that are commands of ours: what they did, a checkout does."""
+    ours = ("%chipmink", "%%chipmink")
+    lines = code.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith(ours))
 
 
 def describe(error: BaseException) -> str:

@@ -111,36 +111,44 @@ def test_going_anywhere(seed: int, path: Path) -> None:
     random_ = random.Random(seed)
     n: dict[str, Any] = {}
     states: dict[int, Any] = {}
-    with chipmink.open(path) as store:
-        nb = Attachment(store.session("s"), n, Silent(), None)
-        for step in range(60):
-            way = random_.random()
-            if way < 0.65 or len(states) < 3:
-                work(n, random_)
-                nb._after_cell(f"step {step}", Cell(step, 0, None), own=False)
-                states[nb._at] = copy.deepcopy(n)
-                continue
-            changed = False
-            before, here = shape(n), {name: id(value) for name, value in n.items()}
-            if way < 0.85:
-                number = random_.choice([*states])
-                nb.checkout(number)
-                assert shape(n) == shape(states[number]), (step, number)
-                if shape(states[number]) == before:
-                    assert {name: id(value) for name, value in n.items()} == here
-            else:
-                with contextlib.suppress(chipmink.Error):  # nothing to undo
-                    nb.undo()
-                    changed = True
-                if not changed:
-                    continue
-                undone = shape(n)
-                assert undone != before
-                assert any(undone == shape(state) for state in states.values())
-                if way < 0.95:
-                    nb.redo()
-                    assert shape(n) == before
+    store = chipmink.open(path)
+    nb = Attachment(store.session("s"), n, Silent(), None)
+    for step in range(60):
+        way = random_.random()
+        if random_.random() < 0.65 or len(states) < 3:
+            work(n, random_)
+            nb._after_cell(f"step {step}", Cell(step, 0, None), own=False)
             states[nb._at] = copy.deepcopy(n)
+            continue
+        changed = False
+        before, here = shape(n), {name: id(value) for name, value in n.items()}
+        if way < 0.1:  # another process goes on
+            nb._detach()
+            store.close()
+            store, n = chipmink.open(path), {}
+            nb = Attachment(store.session("s"), n, Silent(), None)
+            nb.checkout()
+            assert shape(n) == before
+        elif way < 0.4:
+            number = random_.choice([*states])
+            nb.checkout(number)
+            assert shape(n) == shape(states[number]), (step, number)
+            if shape(states[number]) == before:
+                assert {name: id(value) for name, value in n.items()} == here
+        else:
+            with contextlib.suppress(chipmink.Error):  # nothing to undo
+                nb.undo()
+                changed = True
+            if not changed:
+                continue
+            undone = shape(n)
+            assert undone != before
+            assert any(undone == shape(state) for state in states.values())
+            if way < 0.8:
+                nb.redo()
+                assert shape(n) == before
+        states[nb._at] = copy.deepcopy(n)
+    store.close()
     with chipmink.open(path) as store:
         for number in random_.sample([*states], 5):
             assert shape(store.session("s").load(number)) == shape(states[number])

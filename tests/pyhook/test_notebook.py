@@ -316,6 +316,13 @@ def test_what_cannot_be_saved(start: Callable[..., Kernel]) -> None:
     out = again.good("%chipmink checkout 3 --rerun")
     assert "running 2 ([3] rows = iter(x for x in data)) again" in out
     again.good("assert next(rows) == 1 and lock.acquire() and y == 1")
+    again.good("%chipmink undo\nmore = iter(x for x in data)")
+    again.good("z = 1")
+    head = int(again.good("import chipmink._notebook as n; print(n.current()._at)"))
+    again.good("del more")
+    out = again.good(f"%chipmink checkout {head} --rerun")
+    assert "at " not in out.partition("running")[2].partition("\n")[2]  # no undo again
+    again.good("assert next(more) == 1")
 
 
 def test_two_kernels_on_one_session(start: Callable[..., Kernel], path: Path) -> None:
