@@ -273,7 +273,7 @@ static int save_once(commit *c)
 {
     char message[1024];
     cm_save *save = NULL;
-    int result = cm_save_begin_edit(c->work->view->store, c->name, &save);
+    int result = cm_save_begin_edit(c->work->view->store, c->name, NULL, &save);
 
     if (result == 0)
         result = build(c, save);

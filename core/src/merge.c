@@ -65,6 +65,20 @@ static cm_variable *find(cm_variable *variables, size_t count, const char *name)
     return count ? bsearch(&key, variables, count, sizeof *variables, by_name) : NULL;
 }
 
+/*
+ * What did not change keeps the time it last changed; and what it takes on disk, which depends on what else is put at the same time
+ * where parts of it are equal.
+ */
+static void keep_facts(cm_variable *variable, const cm_variable *before)
+{
+    if (!cm_id_equal(&before->content, &variable->content))
+        return;
+    variable->changed = before->changed;
+    variable->changed_time = before->changed_time;
+    if (variable->root.page == before->root.page && variable->pods == before->pods)
+        variable->stored = before->stored;
+}
+
 /* ---- ours -------------------------------------------------------------------------------------------------------- */
 
 static int head_variables(const cm_save *save, const cm_variable **variables, size_t *count)
@@ -76,7 +90,7 @@ static int head_variables(const cm_save *save, const cm_variable **variables, si
 
 /*
  * Ranks of what was built, in namespace order: kept from the parent where the order allows, so that a variable more or less does
- * not touch the records of the others. What did not change keeps the time it last changed.
+ * not touch the records of the others.
  */
 static int rank(merging *m, const cm_variable *ours)
 {
@@ -87,10 +101,8 @@ static int rank(merging *m, const cm_variable *ours)
         int result = m->save->parent ? cm_checkpoint_variable(m->save->parent, v.name, &before) : 0;
         if (result && result != -ENOENT)
             return result;
-        if (before && cm_id_equal(&before->content, &v.content)) {
-            v.changed = before->changed;
-            v.changed_time = before->changed_time;
-        }
+        if (before)
+            keep_facts(&v, before);
         v.rank = before && before->rank >= next ? before->rank : next;
         next = v.rank + 1;
         result = take(m, &v);
@@ -136,10 +148,7 @@ static int put_in(merging *m, cm_variable variable)
     cm_variable *found = find(m->final, m->count, variable.name);
     if (found) {
         variable.rank = found->rank;
-        if (cm_id_equal(&found->content, &variable.content)) {
-            variable.changed = found->changed;
-            variable.changed_time = found->changed_time;
-        }
+        keep_facts(&variable, found);
         *found = variable;
         return 0;
     }

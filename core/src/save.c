@@ -81,9 +81,9 @@ int cm_save_begin_on(cm_store *store, const char *session, const char *branch, c
     return 0;
 }
 
-int cm_save_begin_edit(cm_store *store, const char *session, cm_save **save)
+int cm_save_begin_edit(cm_store *store, const char *session, const char *branch, cm_save **save)
 {
-    int result = cm_save_begin(store, session, save);
+    int result = cm_save_begin_on(store, session, branch, save);
     if (!result)
         (*save)->edit = true;
     return result;
@@ -136,6 +136,14 @@ int cm_save_unsaved(cm_save *save, const char *name, const char *reason)
     cm_unsaved *u = &save->unsaved[save->unsaved_count++];
     *u = (cm_unsaved){strdup(name), strdup(reason)};
     return u->name && u->reason ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+int cm_save_list_unsaved(const cm_save *save, cm_unsaved_visitor visit, void *arg)
+{
+    int result = 0;
+    for (size_t i = 0; i < save->unsaved_count && !result; i++)
+        result = visit(arg, save->unsaved[i].name, save->unsaved[i].reason);
+    return result;
 }
 
 int cm_save_set_cell(cm_save *save, const cm_cell *cell)

@@ -111,9 +111,24 @@ static int by_name(const void *name, const void *variable)
     return strcmp(name, ((const cm_variable *)variable)->name);
 }
 
+/* An edit that changed nothing: the checkpoint has the parent's variables. */
+static bool untouched(const cm_save *save)
+{
+    return save->edit && save->parent && !save->variable_count && !save->carried_count;
+}
+
 /* Objects that several variables share are counted with the one that they were built for. */
 static void count_stats(const cm_save *save, const cm_variable *variables, size_t count, cm_save_stats *stats)
 {
+    stats->pods_new = atomic_load(&save->pods_new);
+    stats->bytes_written = atomic_load(&save->bytes_written);
+    stats->walk_ns = (uint64_t)(save->commit_ns - save->begin_ns);
+    stats->write_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - save->commit_ns);
+    if (untouched(save)) {
+        stats->logical_bytes = save->parent->stats.logical_bytes;
+        stats->pods = save->parent->stats.pods;
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         stats->logical_bytes += variables[i].size;
         stats->pods += variables[i].pods;
@@ -127,10 +142,6 @@ static void count_stats(const cm_save *save, const cm_variable *variables, size_
         stats->logical_bytes -= in->size - (own ? CM_STREAM_FRAME + v->pod->tree_size : 0);
         stats->pods -= in->pods - (own ? v->pod->tree_pods : 0);
     }
-    stats->pods_new = atomic_load(&save->pods_new);
-    stats->bytes_written = atomic_load(&save->bytes_written);
-    stats->walk_ns = (uint64_t)(save->commit_ns - save->begin_ns);
-    stats->write_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - save->commit_ns);
 }
 
 /*
@@ -140,6 +151,8 @@ static void count_stats(const cm_save *save, const cm_variable *variables, size_
 static uint64_t namespace_size(const cm_save *save)
 {
     uint64_t size = CM_STREAM_FRAME + 1; /* EMPTY_DICT */
+    if (untouched(save))
+        return save->parent->namespace_size;
     if (save->edit || save->arrived_count || save->carried_count)
         return 0;
     for (size_t i = 0; i < save->variable_count; i++) {
@@ -166,17 +179,37 @@ static bool as_parent(const cm_save *save, const cm_checkpoint *c)
     return known == c->unsaved_count;
 }
 
+/* What is unsaved, names and reasons by turns; an edit keeps what the parent says of names that it gave nothing. Borrows. */
+static char **list_unsaved(const cm_save *save, const cm_variable *variables, size_t count, size_t *listed)
+{
+    const cm_checkpoint *parent = save->edit ? save->parent : NULL;
+    size_t n = 0, most = save->unsaved_count + (parent ? parent->unsaved_count : 0);
+    char **unsaved = malloc((2 * most + 1) * sizeof *unsaved);
+    if (!unsaved)
+        return NULL;
+    for (size_t i = 0; i < save->unsaved_count; i++, n++) {
+        unsaved[2 * n] = save->unsaved[i].name;
+        unsaved[2 * n + 1] = save->unsaved[i].reason;
+    }
+    for (size_t i = 0; parent && i < parent->unsaved_count; i++) {
+        if (count && bsearch(parent->unsaved[2 * i], variables, count, sizeof *variables, by_name))
+            continue;
+        unsaved[2 * n] = parent->unsaved[2 * i];
+        unsaved[2 * n + 1] = parent->unsaved[2 * i + 1];
+        n++;
+    }
+    *listed = n;
+    return unsaved;
+}
+
 static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t count, uint64_t number, int64_t time,
                           cm_id *id)
 {
     cm_parent parent = {0};
-    cm_cleanup(cm_cleanup_free) char **unsaved = malloc((2 * save->unsaved_count + 1) * sizeof *unsaved);
+    size_t unsaved_count;
+    cm_cleanup(cm_cleanup_free) char **unsaved = list_unsaved(save, variables, count, &unsaved_count);
     if (!unsaved)
         return cm_fail(ENOMEM, "out of memory");
-    for (size_t i = 0; i < save->unsaved_count; i++) {
-        unsaved[2 * i] = save->unsaved[i].name;
-        unsaved[2 * i + 1] = save->unsaved[i].reason;
-    }
     cm_checkpoint c = {.session = save->session, /* borrows everything, for encoding only */
                        .number = number,
                        .time = time,
@@ -186,7 +219,7 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
                        .variable_count = count,
                        .namespace_size = namespace_size(save),
                        .unsaved = unsaved,
-                       .unsaved_count = save->unsaved_count};
+                       .unsaved_count = unsaved_count};
     if (save->parent) {
         parent = (cm_parent){save->parent->id, save->parent->number};
         c.parents = &parent;

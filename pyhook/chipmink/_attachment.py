@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import _loading, _namespace, _summary, _views
+from . import _around, _loading, _namespace, _summary, _views
+from ._background import Background
+from ._cells import effect
 from ._checkpoint import Cell, Checkpoint
 from ._claim import Claim, claim
 from ._command import find_command
@@ -16,6 +20,7 @@ from ._errors import Error, NotFound, StoreError
 from ._progress import Progress
 from ._store import Job, Revision, Session
 
+_LONG_WAIT = 1.0  # seconds from which on a cell's waiting is told
 _LOGGED = 20  # checkpoints that the log shows
 _LOAD_APART = 64 << 20  # bytes from which on a checkout loads group by group, to show how far it is
 
@@ -23,6 +28,7 @@ _LOAD_APART = 64 << 20  # bytes from which on a checkout loads group by group, t
 class Host(Protocol):
     """Where an attachment lives: a notebook's kernel, a terminal, a script."""
 
+    asks_before: bool  # `_before_cell` is called before each cell: saves may take their time
     call: str  # how its methods are called there, with {} for the name
 
     def say(self, line: str) -> None:
@@ -33,6 +39,9 @@ class Host(Protocol):
 
     def run(self, code: str) -> None:
         """Run a cell again, in the namespace; an exception says that it failed."""
+
+    def soon(self, call: Callable[[], None]) -> bool:
+        """Call something between two cells, asked for by any thread; whether that will be."""
 
     def leave(self) -> None:
         """Undo what made it an attachment's host."""
@@ -64,6 +73,14 @@ class Attachment:
         self._failed = False
         self._message: str | None = None  # for the checkpoint of this cell
         self._asked = False  # it was saved in the middle
+        self._pure = False  # this cell changes nothing
+        self._background = Background(session, self._idle) if host.asks_before else None
+        # Cells whose saves have not begun, because of the one before them; the first has changed
+        # something, the others nothing. The namespace is as they left it.
+        self._waiting: list[tuple[str, str | None, Cell | None, bool]] = []
+        # What is to be told at the next cell; None: things are told at once.
+        self._later: list[tuple[Callable[[str], None], str]] | None = None
+        self._checks = self._protects = True  # tools/bench compares saving without them
         self._same: set[int] = set()  # checkpoints that are their parents, loaded
         session.store._writer()  # makes the store, and fails now if it cannot be written
         self._claim: Claim | None = None
@@ -192,61 +209,167 @@ class Attachment:
         items = _namespace.select(self._namespace, None)
         return [(name, value) for name, value in items if not isinstance(value, Attachment)]
 
-    def _checkpoint(
+    def _job(
         self,
         code: str | None = None,
         message: str | None = None,
         cell: Cell | None = None,
         if_changed: bool = False,
-    ) -> Checkpoint:
-        """Save the namespace. All saving of an attachment is done here."""
+        anew: bool = True,
+    ) -> Job:
+        """Take what is to be saved now; not `anew`: what was saved last."""
+        if self._claim is None:
+            self._begin_branch()
+        assert self._claim is not None
+        whole = "\n\n".join(filter(None, (*self._code, code))) or None
+        self._code.clear()
+        items = self._items() if anew else None
+        return Job(items, message, whole, self._claim.branch, cell, if_changed and self._saved)
+
+    def _checkpoint(self, code: str | None = None, **how: Any) -> Checkpoint:
+        """Save the namespace, and wait for it."""
         with self._lock:
-            if self._claim is None:
-                self._begin_branch()
-            assert self._claim is not None
-            whole = "\n\n".join(filter(None, (*self._code, code))) or None
-            before = self._at if self._saved else 0
-            checkpoint = self.session._save(
-                Job(
-                    self._items(),
-                    message,
-                    whole,
-                    self._claim.branch,
-                    cell,
-                    if_changed and self._saved,
-                )
-            )
-            self._code.clear()
-            self._at, self._saved = checkpoint.number, True
-            if self._redo and before and checkpoint.diff(self.session.checkpoint(before)):
-                self._redo.clear()
-            self._tell(checkpoint)
+            self._finish()
+            job = self._job(code, **how)
+            try:
+                checkpoint = self.session._save(job)
+            except BaseException:
+                self._again(job)
+                raise
+            self._accept(checkpoint)
             return checkpoint
+
+    def _begin_save(self, code: str | None = None, **how: Any) -> None:
+        """Save the namespace behind its back; `_before_cell` is called before it changes."""
+        assert self._background is not None
+        self._see(threading.TIMEOUT_MAX)
+        job = self._job(code, **how)
+        try:
+            pending = self._background.begin(job)
+        except BaseException:
+            self._again(job)
+            raise
+        self._tell_unsaved(pending.unsaved)
+        if not self._protects or _around.unnamed_code():  # may run at any time
+            self._background.protect()
+
+    def _again(self, job: Job) -> None:
+        """Give the code of a save that came to nothing to the next one."""
+        if job.code:
+            self._code.append(job.code)
+
+    def _finish(self, seconds: float = threading.TIMEOUT_MAX) -> None:
+        """Save what waits for that, and wait until all is written."""
+        self._tell_now()
+        self._see(seconds)
+        if self._waiting:
+            self._catch_up()
+            self._see(seconds)
+
+    def _see(self, seconds: float) -> None:
+        """See what became of the saves; wait for them."""
+        told = None
+        for outcome in self._background.outcomes(seconds) if self._background else ():
+            if outcome.checkpoint is not None:
+                self._accept(outcome.checkpoint)
+            elif outcome.error is not None:
+                self._again(outcome.job)
+                if outcome.error is not told:  # several may have come to nothing with one
+                    self._fail(_why(outcome.error))
+                told = outcome.error
+
+    def _idle(self) -> None:
+        """Go on with what waits, between two cells. Called by another thread."""
+        if self._waiting:
+            self._host.soon(self._between_cells)
+
+    def _between_cells(self) -> None:
+        with self._lock:
+            if self._waiting and self._background is not None and self._background.wait(0):
+                self._later = self._later or []
+                self._catch_up()
+
+    def _tell_now(self) -> None:
+        """Tell what came up between two cells."""
+        later, self._later = self._later, None
+        for tell, line in later or ():
+            tell(line)
+
+    def _say(self, tell: Callable[[str], None], line: str) -> None:
+        if self._later is None:
+            tell(line)
+        else:
+            self._later.append((tell, line))
+
+    def _catch_up(self) -> None:
+        """Begin the saves that wait; nothing has changed since."""
+        assert self._background is not None
+        waiting, self._waiting = self._waiting, []
+        self._try(self._begin_save, *waiting[0])
+        for code, message, cell, _ in waiting[1:]:
+            if self._failed:
+                self._code.append(code)
+            else:
+                self._background.same(self._job(code, message, cell, anew=False))
+
+    def _accept(self, checkpoint: Checkpoint) -> None:
+        """There is a new checkpoint of this namespace."""
+        before = self._at if self._saved else 0
+        self._at, self._saved = checkpoint.number, True
+        if self._redo and before and checkpoint.diff(self.session.checkpoint(before)):
+            self._redo.clear()
+        self._tell(checkpoint)
+
+    def _before_cell(self, code: str) -> None:
+        """Let a cell change what is being saved, if it may; never raise."""
+        self._pure = False
+        if self._background is None or self._detached:
+            return
+        begun = time.monotonic()
+        with self._lock:
+            self._pure = self._checks and effect(code, self._namespace).pure
+            if self._pure:
+                return
+            if self._waiting or not self._protects:
+                self._background.wait(threading.TIMEOUT_MAX)
+            if self._waiting:
+                self._catch_up()
+            if self._protects:
+                self._background.protect()
+        waited = time.monotonic() - begun
+        if waited > _LONG_WAIT:
+            self._host.say(f"waited {_views.duration(waited)} for the save before")
 
     def _tell(self, checkpoint: Checkpoint) -> None:
         """Say, once, what a save could not do, and what others did."""
         if self._failed:
             self._failed = False
-            self._host.say(f"saved again: {checkpoint.number} has everything")
-        unsaved = dict(checkpoint.unsaved)
-        new = {name: why for name, why in unsaved.items() if self._told.get(name) != why}
-        self._told = unsaved
-        if new:
-            listed = _views.names((f"{name} ({why})" for name, why in new.items()), 3)
-            self._host.say(f"not saved: {listed}")
+            self._say(self._host.say, f"saved again: {checkpoint.number} has everything")
+        self._tell_unsaved(checkpoint.unsaved)
         if checkpoint.arrived:
             came = _views.names(checkpoint.arrived)
-            self._host.say(f"{came} came from elsewhere: {self._how('pull')} brings it in")
+            line = f"{came} came from elsewhere: {self._how('pull')} brings it in"
+            self._say(self._host.say, line)
         if checkpoint.conflicts:
             both = _views.names(checkpoint.conflicts)
             branch = next(iter(checkpoint.conflicts.values()))
-            self._host.say(f"{both} was changed elsewhere too: theirs is on the branch {branch}")
+            self._say(
+                self._host.say,
+                f"{both} was changed elsewhere too: theirs is on the branch {branch}",
+            )
+
+    def _tell_unsaved(self, unsaved: Mapping[str, str]) -> None:
+        new = {name: why for name, why in unsaved.items() if self._told.get(name) != why}
+        self._told = dict(unsaved)
+        if new:
+            listed = _views.names((f"{name} ({why})" for name, why in new.items()), 3)
+            self._say(self._host.say, f"not saved: {listed}")
 
     def _begin(self) -> None:
         """Save what is there before the first cell, if the session is new."""
         with self._lock:
             if not self._found and self._items():
-                self._try("", message="attached")
+                self._try(self._checkpoint, "", "attached")
                 self._asked = True
 
     def _after_cell(self, code: str, cell: Cell | None, own: bool) -> None:
@@ -254,6 +377,7 @@ class Attachment:
         with self._lock:
             if self._detached:
                 return
+            self._tell_now()
             skip, self._skipping = self._skipping or self._paused, False
             message, self._message = self._message, None
             asked, self._asked = self._asked, False
@@ -265,27 +389,48 @@ class Attachment:
                 return
             if own:
                 code, cell = "", None
-            self._try(code, message=message, cell=cell, if_changed=own or asked)
+            how = (code, message, cell, own or asked)
+            if self._background is None:
+                self._try(self._checkpoint, *how)
+            elif self._waiting:
+                self._waiting.append(how)
+            elif self._pure and not self._code and self._saved_last():
+                self._background.same(self._job(code, message, cell, anew=False))
+            elif not self._background.wait(0) and self._host.soon(self._between_cells):
+                self._waiting.append(how)
+            else:
+                self._try(self._begin_save, *how)
+
+    def _saved_last(self) -> bool:
+        """Tell whether the last save has succeeded, as far as it is known."""
+        self._see(0)
+        return self._saved and not self._failed
 
     def _after_seconds(self, message: str | None, cell: Cell, if_changed: bool) -> None:
         """Save what a script has done by now; never raise."""
         with self._lock:
             if not self._detached and not self._paused:
-                self._try("", message=message, cell=cell, if_changed=if_changed)
+                self._try(self._checkpoint, "", message, cell, if_changed)
 
-    def _try(self, code: str, **how: Any) -> None:
+    def _try(
+        self,
+        save: Callable[..., object],
+        code: str,
+        message: str | None = None,
+        cell: Cell | None = None,
+        if_changed: bool = False,
+    ) -> None:
         """Save, or say in one line why not; the next save then has what this one has not."""
         try:
-            self._checkpoint(code or None, **how)
-            return
+            save(code or None, message=message, cell=cell, if_changed=if_changed)
         except KeyboardInterrupt:
-            why = "interrupted; the next save has all of it"
+            self._fail("interrupted")
         except Exception as error:
-            why = f"{_why(error)}; the next save has all of it"
+            self._fail(_why(error))
+
+    def _fail(self, why: str) -> None:
         self._failed = True
-        if code:
-            self._code.append(code)
-        self._host.warn(f"not saved: {why}")
+        self._say(self._host.warn, f"not saved: {why}; the next save has all of it")
 
     def save(self, message: str | None = None) -> None:
         """Save now, with a message."""
@@ -320,6 +465,7 @@ class Attachment:
             self._host.say(f"detached from {self.session.name}")
 
     def _detach(self) -> None:
+        self._finish()
         self._detached = True
         self._host.leave()
         self._release()
@@ -327,11 +473,13 @@ class Attachment:
     def _check(self) -> None:
         if self._detached:
             raise Error(f"detached from {self.session.name}: attach again")
+        self._finish()
 
     # ---- looking
 
     def log(self, most: int = _LOGGED) -> _views.Table:
         """Show the newest checkpoints of all branches, and how they descend from each other."""
+        self._finish()
         last = self.session._state()[0]
         numbers = range(last, max(last - most, 0), -1)
         refs: dict[int, list[str]] = {}
@@ -348,6 +496,7 @@ class Attachment:
 
     def status(self) -> _views.Table:
         """Show where this namespace is, and what of it is not saved."""
+        self._finish()
         rows = [
             ("session", f"{self.session.name} in {self.session.store.path}"),
             ("branch", self._claim.branch if self._claim else "the next save begins one"),
@@ -373,6 +522,7 @@ class Attachment:
         ----------
         a, b : int, str or Checkpoint, optional
         """
+        self._finish()
         after = self._revision(b)
         before = self._parent(after) if a is None else self._revision(a)
         return _views.diff(before, after, after.diff(before))
@@ -486,7 +636,7 @@ class Attachment:
 
     def _settle(self, target: Checkpoint) -> None:
         """Save what was loaded, if that is not what it was: libraries may copy what they load."""
-        self._try("", message=f"checkout {target.number}", if_changed=True)
+        self._try(self._checkpoint, "", f"checkout {target.number}", if_changed=True)
         if self._at != target.number:
             self._same.add(self._at)
 

@@ -11,7 +11,7 @@ def default_path() -> str: ...
 def save(
     store: Store,
     session: str,
-    items: list[tuple[str, Any]],
+    items: list[tuple[str, Any]] | None,
     message: str | None,
     code: str | None,
     describe: Callable[[object], tuple[str, str]],
@@ -28,6 +28,7 @@ SaveResult: TypeAlias = tuple[Checkpoint, list[tuple[str, str]], str | None]
 class Saving:
     def wait(self, timeout_ms: float, cancel: bool, /) -> SaveResult | None: ...
     def detach(self, limit: int, /) -> int: ...
+    def unsaved(self) -> dict[str, str]: ...
 
 @final
 class Shadow:

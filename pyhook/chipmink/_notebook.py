@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import os
@@ -10,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +22,7 @@ from ._checkpoint import Cell
 from ._store import Store
 from ._store import open as open_store
 
+_END_WAIT = 60.0  # seconds that a kernel which ends waits for its saves, twice at most
 _EVERY = 60.0  # seconds between the saves of a script
 
 _current: Attachment | None = None
@@ -114,6 +117,7 @@ def _own_name(main: dict[str, Any]) -> str:
 class _Base(Host):
     """What hosts share: lines that say who tells them, and that only their own process acts."""
 
+    asks_before = False
     namespace: dict[str, Any]
 
     def __init__(self) -> None:
@@ -140,6 +144,10 @@ class _Base(Host):
         """Run code in the namespace."""
         exec(compile(code, "<chipmink>", "exec"), self.namespace)
 
+    def soon(self, call: Callable[[], None]) -> bool:
+        """Have nothing called."""
+        return False
+
     def leave(self) -> None:
         """Stop saving."""
         self.attachment = None
@@ -160,12 +168,14 @@ def _is_own(code: str) -> bool:
 class _Shell(_Base):
     """IPython, in a kernel or a terminal."""
 
+    asks_before = True
     call = "%chipmink {}"
 
     def __init__(self, shell: Any) -> None:
         super().__init__()
         self._shell = shell
         self._depth = 0  # cells that run cells
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._begun: float | None = None
 
     def begin(self, attachment: Attachment) -> None:
@@ -173,14 +183,25 @@ class _Shell(_Base):
 
         super().begin(attachment)
         register(self._shell)
+        with contextlib.suppress(RuntimeError):  # a terminal has none while it waits for input
+            self._loop = asyncio.get_running_loop()
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
+        atexit.register(self._ended)  # before IPython empties the namespace
 
     def leave(self) -> None:
         super().leave()
+        atexit.unregister(self._ended)
         for event, callback in (("pre_run_cell", self._before), ("post_run_cell", self._after)):
             with contextlib.suppress(ValueError):  # it was detached while it attached
                 self._shell.events.unregister(event, callback)
+
+    def soon(self, call: Callable[[], None]) -> bool:
+        """Have the kernel's loop call it."""
+        if self._loop is None or self._loop.is_closed():
+            return False
+        self._loop.call_soon_threadsafe(call)
+        return True
 
     def run(self, code: str) -> None:
         result = self._shell.run_cell(code, store_history=False)
@@ -188,10 +209,17 @@ class _Shell(_Base):
         if error is not None:
             raise error
 
+    def _ended(self) -> None:
+        attachment = self.own()
+        if attachment is not None:
+            attachment._finish(_END_WAIT)
+
     def _before(self, info: Any) -> None:
-        if self._depth == 0:
-            self._begun = time.perf_counter()
         self._depth += 1
+        attachment = self.own()
+        if self._depth == 1 and attachment is not None:
+            attachment._before_cell(info.raw_cell)
+            self._begun = time.perf_counter()
 
     def _after(self, result: Any) -> None:
         self._depth = max(self._depth - 1, 0)

@@ -9,7 +9,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from . import _core
@@ -29,6 +30,11 @@ class PendingSave:
     before the next piece of the program's code runs.
 
     Safe to use from several threads.
+
+    Attributes
+    ----------
+    unsaved : Mapping[str, str]
+        What cannot be saved, each name with the reason.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class PendingSave:
         finish: Callable[[_core.SaveResult], Checkpoint],
         repeat: Callable[[], Checkpoint],
     ) -> None:
+        self.unsaved: Mapping[str, str] = MappingProxyType(saving.unsaved())
         self._lock = threading.Lock()
         self._saving: _core.Saving | None = saving
         self._finish = finish

@@ -244,7 +244,7 @@ def _text(what: str, text: object) -> str | None:
 class Job(NamedTuple):
     """What is to be saved, and what is to be kept with it."""
 
-    items: list[tuple[str, Any]]
+    items: list[tuple[str, Any]] | None  # None: the variables of the parent, as they are
     message: str | None = None
     code: str | None = None
     branch: str | None = None  # None: the one that the head is on
@@ -417,22 +417,23 @@ class Session:
             Call its `protect` before anything that was saved may change.
         """
         job = Job(_namespace.select(namespace, names), message, code, branch)
-        store = self.store
-        store._check()
+        return self._start(job, self._tell)
+
+    def _start(self, job: Job, tell: Callable[[Checkpoint], None]) -> PendingSave:
+        """Begin to save; `tell` gets the checkpoint when there is one."""
 
         def repeat() -> Checkpoint:
-            checkpoint = self._save(job)
-            self._tell(checkpoint)
+            return told(self._save(job))
+
+        def told(checkpoint: Checkpoint) -> Checkpoint:
+            tell(checkpoint)
             return checkpoint
 
-        def finish(result: _core.SaveResult) -> Checkpoint:
-            checkpoint = self._made(result)
-            self._tell(checkpoint)
-            return checkpoint
-
+        store = self.store
+        store._check()
         with store._alone():
             saving = self._retry(lambda: self._begin(job))
-            store._pending = pending = PendingSave(saving, finish, repeat)
+            store._pending = pending = PendingSave(saving, lambda r: told(self._made(r)), repeat)
         return pending
 
     def _begin(self, job: Job) -> _core.Saving:

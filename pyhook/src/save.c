@@ -204,6 +204,8 @@ static void end_saving(saving_object *self)
 /* The checkpoint has been made: what the next save needs to know of it. Keeps the exception that is set, if any. */
 static int keep(saving_object *self)
 {
+    if (!self->walk)
+        return 0; /* nothing was taken in */
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     cm_walk_keep_shadow(self->walk);
@@ -279,9 +281,31 @@ static PyObject *detach(PyObject *object, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     cm_save_detach(self->save, limit, &copied);
     Py_END_ALLOW_THREADS
-    cm_walk_release_buffers(self->walk);
+    if (self->walk)
+        cm_walk_release_buffers(self->walk);
     self->busy = false;
     return PyLong_FromUnsignedLongLong(copied);
+}
+
+static int add_unsaved(void *dict, const char *name, const char *reason)
+{
+    PyObject *key = cm_text(name), *value = cm_text(reason);
+    int result = key && value ? PyDict_SetItem(dict, key, value) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return result;
+}
+
+static PyObject *unsaved(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    saving_object *self = (saving_object *)object;
+    if (!enter(self))
+        return NULL;
+    PyObject *found = PyDict_New();
+    if (found && cm_save_list_unsaved(self->save, add_unsaved, found))
+        Py_CLEAR(found);
+    self->busy = false;
+    return found;
 }
 
 static void dealloc(PyObject *object)
@@ -304,6 +328,8 @@ static PyMethodDef methods[] = {
      PyDoc_STR("detach(limit)\n--\n\n"
                "Copies what has not been read of buffers, up to `limit` bytes, and waits for the rest to be read: "
                "afterwards all objects may change. Returns the bytes copied.")},
+    {"unsaved", unsaved, METH_NOARGS,
+     PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -362,21 +388,56 @@ const char cm_py_save_doc[] = PyDoc_STR(
     "the next save of the same namespace. With `branch` the checkpoint is made on that branch, wherever the head is. "
     "`cell`: (execution number, nanoseconds, error or None). `if_changed`: without a change none is made, and the "
     "parent "
-    "is given. Returns a Saving.");
+    "is given. With items None the variables are those that the parent has. Returns a Saving.");
+
+/* With items NULL the save is of what the head has. Non-zero: an exception is set. */
+static int begin(const cm_module *module, saving_object *saving, PyObject *store_object, const char *branch,
+                 const PyObject *items)
+{
+    cm_store *store = cm_store_unwrap(store_object);
+    int result = -EINVAL;
+    if (!store)
+        return result;
+    Py_BEGIN_ALLOW_THREADS
+    if (items)
+        result = cm_save_begin_on(store, saving->session, branch, &saving->save);
+    else
+        result = cm_save_begin_edit(store, saving->session, branch, &saving->save);
+    cm_store_unref(store); /* the save keeps it open */
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        cm_raise(module, result);
+    return result;
+}
+
+static int take_in(const cm_module *module, saving_object *saving, PyObject *items)
+{
+    saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(saving->shadow), saving->describe);
+    if (!saving->walk)
+        return -ENOMEM;
+    int result = set_base(module, saving->save, saving->bases, saving->session);
+    return result ? result : save_items(module, saving->save, saving->walk, items);
+}
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static const char *const keywords[] = {"store", "session", "items",  "message", "code",       "describe",
                                            "bases", "shadow",  "branch", "cell",    "if_changed", NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store_object, *items, *describe, *bases, *shadow;
+    PyObject *store, *items, *describe, *bases, *shadow;
     const char *session, *message, *code, *branch = NULL;
     cm_cell cell = {0};
     int if_changed = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sO!zzOO!O!|zO&p", (char **)keywords, module->store, &store_object,
-                                     &session, &PyList_Type, &items, &message, &code, &describe, &PyDict_Type, &bases,
-                                     module->shadow, &shadow, &branch, convert_cell, &cell, &if_changed))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&p", (char **)keywords, module->store, &store,
+                                     &session, &items, &message, &code, &describe, &PyDict_Type, &bases, module->shadow,
+                                     &shadow, &branch, convert_cell, &cell, &if_changed))
         return NULL;
+    if (items == Py_None)
+        items = NULL;
+    if (items && !PyList_Check(items)) {
+        PyErr_SetString(PyExc_TypeError, "items is a list or None");
+        return NULL;
+    }
     saving_object *saving = (saving_object *)module->saving->tp_alloc(module->saving, 0);
     if (!saving)
         return NULL;
@@ -385,35 +446,24 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     saving->shadow = Py_NewRef(shadow);
     saving->describe = Py_NewRef(describe);
     saving->session = PyMem_Malloc(strlen(session) + 1);
-    cm_store *store = saving->session ? cm_store_unwrap(store_object) : NULL;
-    if (!store) {
-        if (!saving->session)
-            PyErr_NoMemory();
-        Py_DECREF(saving);
-        return NULL;
+    if (!saving->session) {
+        PyErr_NoMemory();
+        goto failed;
     }
     strcpy(saving->session, session);
-    int result;
-    Py_BEGIN_ALLOW_THREADS
-    result = cm_save_begin_on(store, session, branch, &saving->save);
-    cm_store_unref(store); /* the save keeps it open */
-    Py_END_ALLOW_THREADS
-    if (result < 0) {
-        cm_raise(module, result);
-        Py_DECREF(saving);
-        return NULL;
-    }
-    saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(shadow), describe);
-    if (!saving->walk && !PyErr_Occurred())
-        PyErr_NoMemory();
+    if (begin(module, saving, store, branch, items))
+        goto failed;
     if (if_changed)
         cm_save_if_changed(saving->save);
-    if (!saving->walk || set_cell(module, saving->save, &cell) || set_base(module, saving->save, bases, session) ||
-        save_items(module, saving->save, saving->walk, items) || commit(module, saving->save, message, code)) {
-        end_saving(saving);
-        Py_DECREF(saving);
-        return NULL;
-    }
-    cm_walk_release(saving->walk);
+    if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items)) ||
+        commit(module, saving->save, message, code))
+        goto failed;
+    if (saving->walk)
+        cm_walk_release(saving->walk);
     return (PyObject *)saving;
+failed:
+    if (saving->save)
+        end_saving(saving); /* given up: nothing was committed */
+    Py_DECREF(saving);
+    return NULL;
 }

@@ -68,7 +68,7 @@ static cm_checkpoint *save_source(const char *session)
 static cm_save *begin_edit(const char *session)
 {
     cm_save *save = NULL;
-    ck_ok(cm_save_begin_edit(store, session, &save));
+    ck_ok(cm_save_begin_edit(store, session, NULL, &save));
     return save;
 }
 
@@ -143,6 +143,41 @@ START_TEST(edits_keep_what_they_do_not_touch)
 END_TEST
 
 /* Objects shared among carried and edited variables, carried on and on: each still links alone and with the others. */
+START_TEST(an_edit_of_nothing_is_as_its_parent)
+{
+    cm_checkpoint_unref(save_source("s"));
+    cm_save *save = begin(store, "s");
+    node *shared = value(3);
+    save_node(save, "a", shared, &whole);
+    save_node(save, "b", shared, &whole);
+    ck_ok(cm_save_unsaved(save, "socket", "cannot be pickled"));
+    cm_checkpoint *parent = finish(save);
+    save = begin_edit("s");
+    cm_checkpoint *c = finish(save);
+    ck_assert_uint_eq(cm_checkpoint_number(c), 3);
+    check_names(c, "a b ");
+    const cm_save_stats *before = cm_checkpoint_stats(parent), *after = cm_checkpoint_stats(c);
+    ck_assert_uint_eq(after->logical_bytes, before->logical_bytes);
+    ck_assert_uint_eq(after->pods, before->pods);
+    ck_assert_uint_eq(after->pods_new, 0);
+    ck_assert_uint_lt(after->bytes_written, 1000);
+    ck_assert_uint_eq(cm_checkpoint_namespace_size(c), cm_checkpoint_namespace_size(parent));
+    ck_assert_uint_eq(cm_checkpoint_unsaved_count(c), 1);
+    ck_assert_str_eq(cm_checkpoint_unsaved_name(c, 0), "socket");
+    ck_assert_str_eq(cm_checkpoint_unsaved_reason(c, 0), "cannot be pickled");
+    char *want = describe_linked(parent, NULL);
+    check_description(c, NULL, want);
+    free(want);
+    cm_checkpoint_unref(c);
+    save = begin_edit("s"); /* what now has a value is not unsaved any more */
+    save_node(save, "socket", value(5), &whole);
+    c = finish(save);
+    ck_assert_uint_eq(cm_checkpoint_unsaved_count(c), 0);
+    cm_checkpoint_unref(c);
+    cm_checkpoint_unref(parent);
+}
+END_TEST
+
 START_TEST(edits_upon_edits_stay_readable)
 {
     cm_checkpoint *c = save_source("s");
@@ -301,6 +336,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, carried_variables_share_their_bytes);
     tcase_add_test(tcase, edits_keep_what_they_do_not_touch);
+    tcase_add_test(tcase, an_edit_of_nothing_is_as_its_parent);
     tcase_add_test(tcase, edits_upon_edits_stay_readable);
     tcase_add_test(tcase, merges_go_by_variable);
     tcase_add_test(tcase, conflicts_keep_both);

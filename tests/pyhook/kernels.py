@@ -56,6 +56,10 @@ class Kernel:
         self.client.execute_interactive(code, output_hook=take, timeout=_WAIT)
         return Ran(_COLOUR.sub("", streams["stdout"] + shown), streams["stderr"], error, html)
 
+    def settle(self) -> None:
+        """Wait until what the cells left is in the store."""
+        self.run("%chipmink status")
+
     def good(self, code: str) -> str:
         """What a cell that must not fail prints and shows."""
         ran = self.run(code)

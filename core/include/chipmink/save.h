@@ -65,6 +65,9 @@ CM_API CM_MUST_USE int cm_save_variable_end(cm_save *save, const cm_pod *pod, ui
 CM_API void cm_save_variable_cancel(cm_save *save);
 /* Lists a variable as not saved, with the reason. */
 CM_API CM_MUST_USE int cm_save_unsaved(cm_save *save, const char *name, const char *reason);
+typedef int (*cm_unsaved_visitor)(void *arg, const char *name, const char *reason);
+/* Those listed so far. Ends with what `visit` returns, when that is not 0. */
+CM_API CM_MUST_USE int cm_save_list_unsaved(const cm_save *save, cm_unsaved_visitor visit, void *arg);
 
 /*
  * A new pod. Its page follows from its place: the variable's name for the first (parent NULL), the parent's page and the
@@ -178,10 +181,10 @@ CM_API uint64_t cm_page_of_variable(const char *name);
 /* ---- taking variables over by reference --------------------------------------------------------------------------- */
 
 /*
- * As cm_save_begin, but the save starts with the head's variables as they are: what is carried, built or removed then is what
- * changes. For editing a session from outside.
+ * As cm_save_begin, or cm_save_begin_on with a `branch`, but the save starts with the head's variables as they are: what is carried,
+ * built or removed then is what changes. For editing a session from outside, and for code that changed nothing.
  */
-CM_API CM_MUST_USE int cm_save_begin_edit(cm_store *store, const char *session, cm_save **save);
+CM_API CM_MUST_USE int cm_save_begin_edit(cm_store *store, const char *session, const char *branch, cm_save **save);
 /*
  * [blocks] The variable `from_name` of a checkpoint of this store becomes the variable `name`, without its bytes being moved: its
  * pods and chunks are shared. (If it shares objects with other variables, its pods are rewritten as one; its buffers are
