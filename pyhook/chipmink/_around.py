@@ -53,7 +53,7 @@ def is_installed(function: object) -> bool:
         cls = type(function)
         if cls is types.FunctionType:
             code: types.CodeType = function.__code__  # type: ignore[attr-defined]
-            return code.co_filename.startswith(_INSTALLED)
+            return _is_installed_file(code.co_filename)
         if cls is types.MethodType:
             function = function.__func__  # type: ignore[attr-defined]
         elif cls is functools.partial:
@@ -65,6 +65,11 @@ def is_installed(function: object) -> bool:
     return False
 
 
+def _is_installed_file(name: str) -> bool:
+    packages = "/site-packages/" in name or "/dist-packages/" in name  # the user's own ones, too
+    return packages or name.startswith(_INSTALLED)
+
+
 def _is_installed_class(cls: Any) -> bool:
     """Tell whether a class is compiled, or comes from a module that is installed."""
     module = sys.modules.get(type.__dict__["__module__"].__get__(cls))
@@ -72,7 +77,7 @@ def _is_installed_class(cls: Any) -> bool:
         return False
     file = module.__dict__.get("__file__")
     if type(file) is str:
-        return file.startswith(_INSTALLED)
+        return _is_installed_file(file)
     return root(module.__dict__.get("__name__")) in sys.stdlib_module_names
 
 

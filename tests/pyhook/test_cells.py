@@ -27,7 +27,7 @@ pytest.importorskip("seaborn")
 matplotlib = pytest.importorskip("matplotlib")
 
 from cells_support import session, state, usual_output  # noqa: E402
-from chipmink import _allowed, _cells, _kinds  # noqa: E402
+from chipmink import _allowed, _around, _cells, _kinds  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -673,6 +673,22 @@ def test_hooks(ns: dict[str, Any], hook: str) -> None:
     assert not found.pure
     assert found.touches is None
     assert effect("df.head()", ns).pure
+
+
+@pytest.mark.parametrize(
+    ("file", "installed"),
+    [
+        ("/home/u/.local/lib/python3.11/site-packages/package/module.py", True),
+        ("/usr/lib/python3/dist-packages/module.py", True),
+        (os.__file__, True),
+        ("/home/u/project/module.py", False),
+        ("/tmp/ipykernel_1/1.py", False),
+    ],
+)
+def test_installed(file: str, installed: bool) -> None:
+    made: dict[str, Any] = {}
+    exec(compile("def function(): pass", file, "exec"), made)
+    assert _around.is_installed(made["function"]) is installed
 
 
 def test_output_into_a_variable(ns: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
