@@ -183,8 +183,9 @@ class _Pickler(pickle.Pickler):
         if "_cache" not in attributes or not hasattr(value, "__reduce_cython__"):
             return NotImplemented
         make, arguments, state = value.__reduce__()
-        kept = [part for part in state if not (type(part) is dict and part.keys() == {"_cache"})]
-        return make, arguments, tuple(kept)
+        *kept, last = state
+        rest = {name: part for name, part in last.items() if name != "_cache"}
+        return make, arguments, (*kept, rest) if rest else tuple(kept)
 
 
 def state(namespace: dict[str, Any]) -> dict[str, Any]:
