@@ -49,6 +49,8 @@ def compare(workload: str, directory: str, scale: float, seed: int) -> dict[str,
             sessions[policy] = store.session("ablation")
             sessions[policy].save({})
             store._shadows["ablation"] = _core.Shadow(policy=policy)
+        with chipmink.open(Path(directory) / "warm-up") as store:
+            store.session("ablation").save(step[1])  # not counted: memory and caches are cold
         number = 0
         while step:
             turn = number % len(POLICIES)
