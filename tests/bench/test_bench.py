@@ -17,6 +17,7 @@ sys.path.insert(0, str(BENCH))
 
 import ablation  # noqa: E402
 import deltas  # noqa: E402
+import notebook  # noqa: E402
 import runner  # noqa: E402
 import systems  # noqa: E402
 from figure import Figure  # noqa: E402
@@ -177,4 +178,6 @@ def test_names_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 
 def test_listing_has_everything(tmp_path: Path) -> None:
     listed = bench(tmp_path, "--list").stdout
-    assert all(f" {name} " in listed for name in (*WORKLOADS, *deltas.IDS, ablation.ID))
+    assert all(
+        f" {name} " in listed for name in (*WORKLOADS, *deltas.IDS, *notebook.IDS, ablation.ID)
+    )
