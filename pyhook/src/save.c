@@ -328,8 +328,7 @@ static PyMethodDef methods[] = {
      PyDoc_STR("detach(limit)\n--\n\n"
                "Copies what has not been read of buffers, up to `limit` bytes, and waits for the rest to be read: "
                "afterwards all objects may change. Returns the bytes copied.")},
-    {"unsaved", unsaved, METH_NOARGS,
-     PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
+    {"unsaved", unsaved, METH_NOARGS, PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
     {NULL, NULL, 0, NULL},
 };
 
