@@ -250,7 +250,7 @@ class Attachment:
             self._again(job)
             raise
         self._tell_unsaved(pending.unsaved)
-        if not self._protects or _around.unnamed_code():  # may run at any time
+        if _around.unnamed_code():  # may run at any time
             self._background.protect()
 
     def _again(self, job: Job) -> None:
@@ -330,12 +330,16 @@ class Attachment:
             self._pure = self._checks and effect(code, self._namespace).pure
             if self._pure:
                 return
-            if self._waiting or not self._protects:
-                self._background.wait(threading.TIMEOUT_MAX)
-            if self._waiting:
-                self._catch_up()
-            if self._protects:
-                self._background.protect()
+            try:
+                if self._waiting or not self._protects:
+                    self._background.wait(threading.TIMEOUT_MAX)
+                if self._waiting:
+                    self._catch_up()
+            except KeyboardInterrupt:  # the cell runs all the same
+                self._code.extend(waiting[0] for waiting in self._waiting)
+                self._waiting.clear()
+                self._fail("interrupted")
+            self._background.protect()
         waited = time.monotonic() - begun
         if waited > _LONG_WAIT:
             self._host.say(f"waited {_views.duration(waited)} for the save before")
@@ -396,10 +400,14 @@ class Attachment:
                 self._waiting.append(how)
             elif self._pure and not self._code and self._saved_last():
                 self._background.same(self._job(code, message, cell, anew=False))
-            elif not self._background.wait(0) and self._host.soon(self._between_cells):
+            elif not self._background.wait(0) and self._can_wait():
                 self._waiting.append(how)
             else:
                 self._try(self._begin_save, *how)
+
+    def _can_wait(self) -> bool:
+        """Tell whether what is there now will be there later, and can be saved then."""
+        return not _around.unnamed_code() and self._host.soon(self._between_cells)
 
     def _saved_last(self) -> bool:
         """Tell whether the last save has succeeded, as far as it is known."""
