@@ -42,7 +42,7 @@ class Background:
     def begin(self, job: Job) -> PendingSave:
         """Save; it is written after this has returned. Nothing must be going on."""
         pending = self._session._start(job, lambda _: None)
-        self._add(job, pending)
+        self._add(job._replace(items=None), pending)  # values are not to be kept alive here
         return pending
 
     def same(self, job: Job) -> None:

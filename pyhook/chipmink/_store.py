@@ -61,7 +61,10 @@ class Store:
         self._saving = threading.Lock()
         self._saver: int | None = None
         self._pending: PendingSave | None = None  # the last one begun
-        self._checkpoints: weakref.WeakSet[Checkpoint] = weakref.WeakSet()
+        # By address: equal ones may be there more than once.
+        self._checkpoints: weakref.WeakValueDictionary[int, Checkpoint] = (
+            weakref.WeakValueDictionary()
+        )
         # What the namespace of each session last had in common with the store: name to content.
         self._bases: dict[str, dict[str, bytes]] = {}
         # The branch that it was saved onto by name, where it was.
@@ -129,7 +132,7 @@ class Store:
 
     def _checkpoint(self, core: _core.Checkpoint) -> Checkpoint:
         checkpoint = Checkpoint(core, functools.partial(_open_handle, self.path, self.embedded))
-        self._checkpoints.add(checkpoint)
+        self._checkpoints[id(checkpoint)] = checkpoint
         return checkpoint
 
     # ---- what users call
@@ -143,7 +146,7 @@ class Store:
             self._closed = True
             handle, self._handle = self._handle, None
             self._shadows.clear()
-        for checkpoint in tuple(self._checkpoints):
+        for checkpoint in tuple(self._checkpoints.values()):
             checkpoint._release()
         if handle is not None:
             handle.close()
