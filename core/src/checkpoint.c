@@ -93,7 +93,10 @@ int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
         read_id(&reader, &c->parents[i].id);
         c->parents[i].number = cm_read_varint(&reader);
     }
-    uint64_t has = cm_read_bounded(&reader, HAS_MESSAGE | HAS_CODE | (magic[3] == VERSION_CELL ? HAS_CELL : 0));
+    uint64_t has = cm_read_bounded(&reader, HAS_MESSAGE | HAS_CODE | HAS_CELL);
+    if (!reader.bad && !(has & HAS_CELL) != (magic[3] != VERSION_CELL))
+        return cm_fail(EILSEQ, "damaged checkpoint: its format %s a cell, its flags do not",
+                       magic[3] == VERSION_CELL ? "tells of" : "knows of no");
     c->message = has & HAS_MESSAGE ? cm_read_string(&reader) : NULL;
     c->code = has & HAS_CODE ? cm_read_string(&reader) : NULL;
     if (has & HAS_CELL && read_cell(&reader, &c->cell))

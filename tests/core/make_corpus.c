@@ -178,6 +178,8 @@ int main(int argc, char **argv)
     cm_checkpoint_unref(c);
     save = begin(store, "seed");
     save_node(save, "x", node_int(&a, 7), &(cutting){{1}, 0, 0});
+    must(cm_save_set_cell(
+             save, &(cm_cell){.execution = 7, .duration_ns = 1500000, .error = "ZeroDivisionError: of what"}) == 0);
     c = finish(save);
     write_checkpoint(store, c, "atom");
     cm_checkpoint_unref(c);
