@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from . import _around, _loading, _namespace, _summary, _views
 from ._background import Background
-from ._cells import effect
+from ._cells import is_pure
 from ._checkpoint import Cell, Checkpoint
 from ._claim import Claim, claim
 from ._command import find_command
@@ -327,7 +327,7 @@ class Attachment:
             return
         begun = time.monotonic()
         with self._lock:
-            self._pure = self._checks and effect(code, self._namespace).pure
+            self._pure = self._checks and is_pure(code, self._namespace)
             if self._pure:
                 return
             try:

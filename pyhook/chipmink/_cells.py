@@ -22,6 +22,7 @@ Nothing of the cell, and no method or property of a class of the session, is run
 from __future__ import annotations
 
 import ast
+import types
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,13 +97,28 @@ def _without_warnings() -> Iterator[None]:
         warnings.filters.remove(ignore)  # type: ignore[attr-defined]
 
 
+def is_pure(source: str, namespace: Mapping[str, Any]) -> bool:
+    """Tell whether a cell provably changes nothing: `effect`, without what else it can reach."""
+    try:
+        tree, _ = _parse(_reach.without_timing(source))
+        if _around.unnamed_code():
+            return False
+        _purity.check(tree, namespace)
+    except Exception:  # refused, or it cannot be checked
+        return False
+    return True
+
+
+def _parse(source: str) -> tuple[ast.Module, types.CodeType]:
+    with _without_warnings():
+        tree = ast.parse(source)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        return tree, compile(tree, "<cell>", "exec", flags, dont_inherit=True)
+
+
 def _effect(source: str, namespace: Mapping[str, Any]) -> Effect:
     try:
-        with _without_warnings():
-            tree = ast.parse(source)
-            code = compile(
-                tree, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-            )
+        tree, code = _parse(source)
     except (SyntaxError, ValueError):
         return Effect(False, _NONE, None, "it is not plain Python")
     named = _reach.named(code)

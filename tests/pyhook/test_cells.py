@@ -45,7 +45,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def effect(source: str, namespace: dict[str, Any]) -> _cells.Effect:
     with usual_output():
-        return _cells.effect(source, namespace)
+        found = _cells.effect(source, namespace)
+        assert _cells.is_pure(source, namespace) == found.pure
+    return found
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ matplotlib = pytest.importorskip("matplotlib")
 hypothesis = pytest.importorskip("hypothesis")
 
 from cells_support import digest, session, usual_output  # noqa: E402
-from chipmink._cells import effect  # noqa: E402
+from chipmink._cells import effect, is_pure  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 EXAMPLES = 10_000 if os.environ.get("CHIPMINK_LONG") else 150
@@ -186,6 +186,7 @@ def check(cell: str) -> str:
     namespace["made"] = 0
     with usual_output():
         told = effect(cell, namespace)
+        assert is_pure(cell, namespace) == told.pure
     assert "cannot be checked" not in told.reason, told
     before = {name: (id(v), digest(v, namespace)) for name, v in user(namespace).items()}
     held = dict(namespace)  # so that no address is used again
