@@ -229,11 +229,11 @@ static PyObject *describe(cm_walk *walk, PyObject *value)
 static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_pod **pod, uint32_t *index,
                      PyObject **description)
 {
-    const cm_memo_entry *entry = cm_memo_find(walk, value);
-    cm_shade *shade = entry ? cm_shade_at(walk->shadow, entry->shade) : NULL;
-    if (shade) {
-        *pod = shade->pod;
-        *index = entry->index;
+    cm_memo_entry entry;
+    cm_shade *shade = NULL;
+    if (cm_memo_find(walk, value, &entry)) {
+        *pod = cm_shade_at(walk->shadow, entry.shade)->pod;
+        *index = entry.index;
         *description = describe(walk, value);
         return *description ? 0 : -1;
     }

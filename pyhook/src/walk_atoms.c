@@ -435,12 +435,12 @@ int cm_memoize_repeated(cm_walk *walk, const cm_global *global)
 
 int cm_emit_within(cm_walk *walk, const PyObject *object)
 {
-    return get_repeated(walk, cm_memo_hash(object), object);
+    return get_repeated(walk, cm_address_hash(object), object);
 }
 
 int cm_memoize_within(cm_walk *walk, PyObject *object)
 {
-    return cm_walk_keep(walk, object) < 0 ? -1 : memoize_repeated(walk, cm_memo_hash(object), object);
+    return cm_walk_keep(walk, object) < 0 ? -1 : memoize_repeated(walk, cm_address_hash(object), object);
 }
 
 /*
@@ -456,7 +456,7 @@ int cm_emit_reference(cm_walk *walk, const cm_memo_entry *entry)
         cm_pod_get(walk->pod, entry->index);
         return 0;
     }
-    uint64_t hash = cm_memo_hash(object);
+    uint64_t hash = cm_address_hash(object);
     int known = get_repeated(walk, hash, object);
     if (known)
         return known < 0 ? -1 : 0;

@@ -4,60 +4,190 @@
 
 #include <stdlib.h>
 
-enum { MEMO_SLOTS_LEAST = 1024, ATOM_SLOTS_LEAST = 32, ATOM_SLOTS_KEPT = 1 << 14, TABLE_SLOTS_LEAST = 64 };
+enum { MEMO_SLOTS_LEAST = 64, ATOM_SLOTS_LEAST = 32, ATOM_SLOTS_KEPT = 1 << 14, TABLE_SLOTS_LEAST = 64 };
 
 /* ---- objects by identity ------------------------------------------------------------------------------------------ */
 
-static void memo_place(cm_memo_entry *table, size_t mask, const cm_memo_entry *entry)
+/*
+ * Many objects lie on one page of memory, side by side: what is said of them stands together, and a byte for each says where on the page
+ * it is. That is 9 bytes for an object, and some 50 for a page of them.
+ */
+typedef struct memo_place {
+    uint32_t shade, index;
+} memo_place;
+
+typedef struct cm_memo_page {
+    uint16_t count, capacity;
+    memo_place places[]; /* `capacity` of them; behind them, in the same order, a byte for each */
+} cm_memo_page;
+
+enum { PAGE_SHIFT = 12, UNIT_SHIFT = 4, MALLOC_HEAD = 8 };
+
+static inline uint8_t *page_units(const cm_memo_page *page)
 {
-    size_t at = cm_memo_hash(entry->object) & mask;
-    while (table[at].object)
-        at = (at + 1) & mask;
-    table[at] = *entry;
+    return (uint8_t *)(page->places + page->capacity);
+}
+
+static inline size_t page_bytes(size_t capacity)
+{
+    return MALLOC_HEAD + sizeof(cm_memo_page) + capacity * (sizeof(memo_place) + 1);
+}
+
+/* The page, and where between units addresses are, which is nowhere but for objects of the interpreter's own. */
+static inline uint64_t key_of(const void *object)
+{
+    uint64_t address = (uint64_t)(uintptr_t)object;
+    return address >> PAGE_SHIFT << UNIT_SHIFT | (address & ((1 << UNIT_SHIFT) - 1));
+}
+
+static inline uint8_t unit_of(const void *object)
+{
+    return (uint8_t)((uintptr_t)object >> UNIT_SHIFT);
+}
+
+/* The slot with that key, or the free one where it belongs. */
+static inline cm_memo_slot *slot_of(const cm_memo *memo, uint64_t key)
+{
+    uint64_t page = key >> UNIT_SHIFT;
+    size_t at = (page + (page >> 8) * 0x9e3779b1u) & memo->mask;
+    while (memo->slots[at].page && memo->slots[at].key != key)
+        at = (at + 1) & memo->mask;
+    return &memo->slots[at];
+}
+
+static inline memo_place *place_in(cm_memo_page *page, uint8_t unit)
+{
+    const uint8_t *units = page_units(page), *found = memchr(units, unit, page->count);
+    return found ? &page->places[found - units] : NULL;
+}
+
+bool cm_memo_at(const cm_shadow *shadow, PyObject *object, cm_memo_entry *entry)
+{
+    if (!shadow->memo.slots)
+        return false;
+    const cm_memo_slot *slot = slot_of(&shadow->memo, key_of(object));
+    const memo_place *place = slot->page ? place_in(slot->page, unit_of(object)) : NULL;
+    if (place)
+        *entry = (cm_memo_entry){object, place->shade, place->index};
+    return place;
 }
 
 /* Whether an entry is of use: in the walk in progress, or (`kept`) in the next one. */
-static bool memo_living(const cm_shadow *shadow, const cm_memo_entry *entry, bool kept)
+static bool is_living(const cm_shadow *shadow, const memo_place *place, bool kept)
 {
-    const cm_shade *shade = entry->object ? cm_shade_at(shadow, entry->shade) : NULL;
-    return shade && !shade->dead && (!kept || shade->kept);
+    const cm_shade *shade = cm_shade_at(shadow, place->shade);
+    return !shade->dead && (!kept || shade->kept);
 }
 
-/* A table of at least `least` slots, half full at most, without what is of no use. -1: out of memory. */
-static int memo_rebuild(cm_shadow *shadow, size_t least, bool kept)
+/* Replaces the page by one with what is living and room for `more`; by none if that is nothing. -1: out of memory. */
+static int remake_page(cm_shadow *shadow, cm_memo_page **to, size_t more, bool kept)
 {
-    size_t slots = shadow->memo ? shadow->memo_mask + 1 : 0, live = 0, wanted = least;
-    for (size_t i = 0; i < slots; i++)
-        live += memo_living(shadow, &shadow->memo[i], kept);
-    while (wanted / 2 < live + 1)
-        wanted *= 2;
-    cm_memo_entry *table = calloc(wanted, sizeof *table);
-    if (!table || cm_shades_spare(shadow) < 0) {
-        free(table);
-        return -1;
+    static const uint16_t capacities[] = {8, 24, 48, 64, 88, 128, 256}; /* 64, 88: of what most containers take */
+    cm_memo_page *old = *to, *page = NULL;
+    size_t need = more, step = 0;
+    for (size_t i = 0; old && i < old->count; i++)
+        need += is_living(shadow, &old->places[i], kept);
+    while (need > capacities[step])
+        step++;
+    size_t capacity = more ? capacities[step] : need;
+    if (capacity) {
+        page = malloc(page_bytes(capacity) - MALLOC_HEAD);
+        if (!page)
+            return -1;
+        page->count = 0;
+        page->capacity = (uint16_t)capacity;
+        shadow->memo.bytes += page_bytes(capacity);
     }
-    for (size_t i = 0; i < slots; i++)
-        if (memo_living(shadow, &shadow->memo[i], kept))
-            memo_place(table, wanted - 1, &shadow->memo[i]);
-    free(shadow->memo);
-    shadow->memo = table;
-    shadow->memo_mask = wanted - 1;
-    shadow->memo_count = live;
+    for (size_t i = 0; page && old && i < old->count; i++) {
+        if (!is_living(shadow, &old->places[i], kept))
+            continue;
+        page_units(page)[page->count] = page_units(old)[i];
+        page->places[page->count++] = old->places[i];
+    }
+    if (old)
+        shadow->memo.bytes -= page_bytes(old->capacity);
+    free(old);
+    *to = page;
     return 0;
 }
 
-static int memo_grow(cm_shadow *shadow)
+/* A table without pages. -1: out of memory. */
+static int new_slots(size_t pages, cm_memo *fresh)
 {
-    size_t slots = shadow->memo ? shadow->memo_mask + 1 : MEMO_SLOTS_LEAST;
-    if (memo_rebuild(shadow, slots, false) == 0)
-        return 0;
-    PyErr_NoMemory();
-    return -1;
+    size_t slots = MEMO_SLOTS_LEAST;
+    while (slots * 2 < pages * 3)
+        slots *= 2;
+    *fresh = (cm_memo){.slots = calloc(slots, sizeof *fresh->slots), .mask = slots - 1};
+    return fresh->slots ? 0 : -1;
+}
+
+/* Moves the pages over into a table that `new_slots` made. */
+static void move_pages(cm_memo *memo, cm_memo *fresh)
+{
+    size_t before = memo->slots ? memo->mask + 1 : 0;
+    for (size_t i = 0; i < before; i++) {
+        if (!memo->slots[i].page)
+            continue;
+        *slot_of(fresh, memo->slots[i].key) = memo->slots[i];
+        fresh->page_count++;
+    }
+    fresh->trimmed = memo->trimmed;
+    fresh->bytes = memo->bytes + (fresh->mask + 1) * sizeof *fresh->slots - before * sizeof *memo->slots;
+    free(memo->slots);
+    *memo = *fresh;
+}
+
+static bool has_living(const cm_shadow *shadow, const cm_memo_page *page)
+{
+    for (size_t i = 0; page && i < page->count; i++)
+        if (is_living(shadow, &page->places[i], true))
+            return true;
+    return false;
 }
 
 void cm_memo_trim(cm_shadow *shadow)
 {
-    (void)memo_rebuild(shadow, MEMO_SLOTS_LEAST, true); /* else it stays as it is */
+    cm_memo *memo = &shadow->memo, fresh;
+    size_t pages = 0;
+    for (size_t i = 0; memo->slots && i <= memo->mask; i++)
+        pages += has_living(shadow, memo->slots[i].page);
+    if (new_slots(pages, &fresh) < 0)
+        return; /* it stays as it is */
+    bool whole = true;
+    for (size_t i = 0; memo->slots && i <= memo->mask; i++)
+        whole = remake_page(shadow, &memo->slots[i].page, 0, true) == 0 && whole;
+    move_pages(memo, &fresh);
+    memo->trimmed = memo->bytes;
+    if (whole)
+        (void)cm_shades_spare(shadow);
+}
+
+void cm_memo_clear(cm_shadow *shadow)
+{
+    cm_memo *memo = &shadow->memo;
+    for (size_t i = 0; memo->slots && i <= memo->mask; i++)
+        free(memo->slots[i].page);
+    free(memo->slots);
+    *memo = (cm_memo){0};
+}
+
+/* Makes room for an object on its page; *slot is moved. -1: out of memory. */
+static int memo_room(cm_shadow *shadow, const PyObject *object, cm_memo_slot **slot)
+{
+    cm_memo *memo = &shadow->memo, fresh;
+    uint64_t key = key_of(object);
+    if (!memo->slots || (!(*slot)->page && (memo->page_count + 1) * 3 > (memo->mask + 1) * 2)) {
+        if (new_slots(memo->page_count * 2 + 1, &fresh) < 0)
+            return -1;
+        move_pages(memo, &fresh);
+        *slot = slot_of(memo, key);
+    }
+    bool first = !(*slot)->page;
+    if (remake_page(shadow, &(*slot)->page, 1, false) < 0)
+        return -1;
+    memo->page_count += first;
+    (*slot)->key = key;
+    return 0;
 }
 
 int cm_walk_hold(cm_walk *walk, PyObject *object)
@@ -84,20 +214,20 @@ int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index)
         return -1;
     if (shade->object == object)
         shade->root = index;
-    cm_memo_entry *entry = cm_memo_at(shadow, object);
-    if (entry) {
-        cm_shade *owner = cm_shade_at(shadow, entry->shade);
-        owner->robbed = shadow->generation; /* if it is part of this walk it was asked for the object, and refused */
+    cm_memo_slot *slot = shadow->memo.slots ? slot_of(&shadow->memo, key_of(object)) : NULL;
+    memo_place *place = slot && slot->page ? place_in(slot->page, unit_of(object)) : NULL;
+    if (place) { /* if its shade is part of this walk it was asked for the object, and refused */
+        cm_shade_at(shadow, place->shade)->robbed = shadow->generation;
     } else {
-        if ((!shadow->memo || shadow->memo_count * 4 > shadow->memo_mask * 3) && memo_grow(shadow) < 0)
+        bool full = !slot || !slot->page || slot->page->count == slot->page->capacity;
+        if (full && memo_room(shadow, object, &slot) < 0) {
+            PyErr_NoMemory();
             return -1;
-        size_t at = cm_memo_hash(object) & shadow->memo_mask;
-        while (shadow->memo[at].object)
-            at = (at + 1) & shadow->memo_mask;
-        entry = &shadow->memo[at];
-        shadow->memo_count++;
+        }
+        page_units(slot->page)[slot->page->count] = unit_of(object);
+        place = &slot->page->places[slot->page->count++];
     }
-    *entry = (cm_memo_entry){object, shade->number, index};
+    *place = (memo_place){shade->number, index};
     return 0;
 }
 
@@ -188,7 +318,7 @@ void cm_atoms_free(cm_walk *walk)
 
 static void **table_slot(void **slots, size_t mask, const void *address)
 {
-    size_t at = cm_memo_hash(address) & mask;
+    size_t at = cm_address_hash(address) & mask;
     while (slots[at] && *(void **)slots[at] != address)
         at = (at + 1) & mask;
     return &slots[at];

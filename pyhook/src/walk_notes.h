@@ -18,14 +18,33 @@ enum cm_note {
     CM_NOTE_VALUE,
 };
 
-static inline enum cm_note cm_note_kind(uint64_t word)
+enum { CM_NOTE_HEAD = 2, CM_NOTE_KIND_BITS = 4, CM_NOTE_NUMBER_BITS = 28 };
+#define CM_NOTE_NUMBER_MOST (((uint32_t)1 << CM_NOTE_NUMBER_BITS) - 1)
+
+static inline enum cm_note cm_note_kind(const uint32_t *note)
 {
-    return (enum cm_note)(word & 15);
+    return (enum cm_note)(note[0] & ((1 << CM_NOTE_KIND_BITS) - 1));
 }
 
-static inline PyObject *cm_note_object(uint64_t word)
+static inline uint32_t cm_note_number(const uint32_t *note)
 {
-    return (PyObject *)(uintptr_t)(word & ~(uint64_t)15);
+    return note[0] >> CM_NOTE_KIND_BITS;
+}
+
+static inline uint64_t cm_note_u64(const uint32_t *words)
+{
+    return words[0] | (uint64_t)words[1] << 32;
+}
+
+/* The address that a word stands for; 0: none. */
+static inline uint64_t cm_note_address(const cm_shadow *shadow, uint32_t word)
+{
+    return shadow->regions[word >> 24] + ((uint64_t)(word & 0xfffffe) << 3);
+}
+
+static inline PyObject *cm_note_object(const cm_shadow *shadow, uint32_t word)
+{
+    return (PyObject *)(uintptr_t)cm_note_address(shadow, word);
 }
 
 /* Every change of a dict gives it a version that no dict had before: Python up to 3.12. */
@@ -57,37 +76,46 @@ static inline PyObject *cm_set_next(PyObject *set, Py_ssize_t *place)
     return NULL;
 }
 
-/* How many of the words of a note are elements, and where they begin. */
-static inline uint32_t cm_note_elements(const uint64_t *words, uint32_t *begin)
+/* How many elements follow the head of a note. */
+static inline uint32_t cm_note_elements(const uint32_t *note)
 {
-    *begin = 2;
-    switch (cm_note_kind(words[0])) {
+    switch (cm_note_kind(note)) {
     case CM_NOTE_LIST:
     case CM_NOTE_TUPLE:
     case CM_NOTE_SET:
     case CM_NOTE_FROZENSET:
-        return (uint32_t)words[1];
+        return cm_note_number(note);
     case CM_NOTE_DICT:
-        return CM_DICT_VERSIONS ? 0 : (uint32_t)words[1];
+        return CM_DICT_VERSIONS ? 0 : cm_note_number(note);
     default:
         return 0;
     }
 }
 
-static inline uint32_t cm_note_size(const uint64_t *words)
+static inline uint32_t cm_note_size(const uint32_t *note)
 {
-    uint32_t begin, count = cm_note_elements(words, &begin);
-    switch (cm_note_kind(words[0])) {
-    case CM_NOTE_DICT_WHOLE:
+    switch (cm_note_kind(note)) {
+    case CM_NOTE_DICT:
+        return CM_NOTE_HEAD + (CM_DICT_VERSIONS ? 1 : cm_note_number(note));
+    case CM_NOTE_LIST_WHOLE:
+        return CM_NOTE_HEAD + 2;
     case CM_NOTE_EXTERNAL:
-        return 3;
+        return CM_NOTE_HEAD + 3;
+    case CM_NOTE_DICT_WHOLE:
+        return CM_NOTE_HEAD + 4;
     case CM_NOTE_INSTANCE:
-        return 4;
+        return CM_NOTE_HEAD + 1;
     case CM_NOTE_VALUE:
-        return 1;
+        return CM_NOTE_HEAD;
     default:
-        return begin + count;
+        return CM_NOTE_HEAD + cm_note_number(note);
     }
+}
+
+/* Of a fragment that is closed: its elements. */
+static inline const uint32_t *cm_shade_run(const cm_shade *shade)
+{
+    return shade->trace ? shade->trace + shade->trace_count : NULL;
 }
 
 /* What decides on the pods below a place, other than the objects. */

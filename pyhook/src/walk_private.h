@@ -131,11 +131,10 @@ typedef struct cm_type {
     bool apart;        /* instances get pods of their own: they are often shared */
 } cm_type;
 
-/* Address -> record, open addressing; the record begins with the address. */
-typedef struct cm_table {
-    void **slots;
-    size_t count, mask;
-} cm_table;
+typedef struct cm_words {
+    uint32_t *words;
+    size_t count, capacity;
+} cm_words;
 
 /* A dict made by a function's reducer: what all functions of a module share, or what one refers to in its globals. */
 typedef struct cm_mark {
@@ -167,7 +166,7 @@ enum cm_frame_flags {
 
 typedef struct cm_frame {
     uint8_t kind, stage, flags;
-    uint32_t trace;   /* where its elements are noted in the shade; 0: nowhere */
+    uint32_t trace;   /* where its elements are noted in walk->notes; 0: nowhere */
     uint32_t batch;   /* elements since the MARK; of a pod: `repeating` around it */
     uint32_t fresh;   /* reducers that made it, one inside the other, see CM_FRESH_MOST */
     PyObject *object; /* owned */
@@ -213,9 +212,10 @@ struct cm_walk {
     uint32_t ticks;
 
     cm_shadow *shadow;
-    PyObject *describe; /* borrowed */
-    cm_shade *shade;    /* of the pod under construction */
-    PyObject **held;    /* owned: what this walk put into the memo */
+    PyObject *describe;   /* borrowed */
+    cm_shade *shade;      /* of the pod under construction */
+    cm_words notes, runs; /* of the shades that are open, one behind the other */
+    PyObject **held;      /* owned: what this walk put into the memo */
     size_t held_count, held_capacity;
     cm_shade **part; /* shades that are part of this walk, in its order */
     size_t part_count, part_capacity;
@@ -246,33 +246,22 @@ struct cm_walk {
     bool fatal; /* the exception that is set ends the save */
 };
 
-/* ---- walk_shadow.c ---- */
 /* Spreads what is megabytes apart; neighbours in memory stay neighbours, for they are walked together. */
-static inline size_t cm_memo_hash(const void *object)
+static inline size_t cm_address_hash(const void *object)
 {
     uintptr_t address = (uintptr_t)object >> 4;
     return address + (address >> 20) * 0x9e3779b1u;
 }
 
+/* ---- walk_shadow.c, walk_memo.c, walk_reuse.c ---- */
 /* What the memo says of the address, be it of this walk or left by an earlier one. */
-static inline cm_memo_entry *cm_memo_at(const cm_shadow *shadow, const PyObject *object)
-{
-    if (!shadow->memo)
-        return NULL;
-    for (size_t at = cm_memo_hash(object) & shadow->memo_mask;; at = (at + 1) & shadow->memo_mask) {
-        cm_memo_entry *entry = &shadow->memo[at];
-        if (entry->object == object)
-            return entry;
-        if (!entry->object)
-            return NULL;
-    }
-}
+bool cm_memo_at(const cm_shadow *shadow, PyObject *object, cm_memo_entry *entry);
 
-/* Where the object is in this walk; NULL: it was not met. */
-static inline const cm_memo_entry *cm_memo_find(const cm_walk *walk, const PyObject *object)
+/* Where the object is in this walk; false: it was not met. */
+static inline bool cm_memo_find(const cm_walk *walk, PyObject *object, cm_memo_entry *entry)
 {
-    const cm_memo_entry *entry = cm_memo_at(walk->shadow, object);
-    return entry && cm_shade_at(walk->shadow, entry->shade)->seen == walk->shadow->generation ? entry : NULL;
+    return cm_memo_at(walk->shadow, object, entry) &&
+           cm_shade_at(walk->shadow, entry->shade)->seen == walk->shadow->generation;
 }
 
 /* Holds on to an object until the walk ends. -1 with MemoryError. */
@@ -286,6 +275,7 @@ CM_MUST_USE int cm_walk_foreign(cm_walk *walk);
 CM_MUST_USE int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index);
 /* After a walk: leaves out what is of no use for the next one. */
 void cm_memo_trim(cm_shadow *shadow);
+void cm_memo_clear(cm_shadow *shadow);
 /*
  * Emits what is there already: a reference to an object met before, or as a child the pod that it had, if that can be used again.
  * 1, 0, or -1 with an exception.
@@ -327,16 +317,30 @@ static inline bool cm_is_value(const PyObject *object)
            type == &PyBool_Type || type == &PyBytes_Type;
 }
 
-/* A note of one element: its address, with the lowest bit set if the shade owns it. */
-static inline uint64_t cm_trace_word(cm_walk *walk, PyObject *object)
+/* What stands for an address in notes, see walk_shadow.c; 0: nothing can, there are too many regions. */
+uint32_t cm_note_word_elsewhere(cm_shadow *shadow, const void *address);
+enum { CM_REGION_SHIFT = 27 };
+static inline uint32_t cm_note_word(cm_shadow *shadow, const void *address)
 {
-    if (!cm_is_value(object))
-        return (uint64_t)(uintptr_t)object;
+    uint64_t offset = (uint64_t)(uintptr_t)address - shadow->regions[shadow->region];
+    if (offset >> CM_REGION_SHIFT || offset & 15)
+        return cm_note_word_elsewhere(shadow, address);
+    return shadow->region << 24 | (uint32_t)(offset >> 3);
+}
+
+/* A note of one element: what stands for its address, with the lowest bit set if the shade owns it. */
+static inline uint32_t cm_trace_word(cm_walk *walk, PyObject *object)
+{
+    uint32_t word = cm_note_word(walk->shadow, object);
+    if (!word)
+        cm_trace_opaque(walk);
+    if (!word || !cm_is_value(object))
+        return word;
     if ((PyUnicode_CheckExact(object) && PyUnicode_GET_LENGTH(object) > CM_VALUE_MOST) ||
         (PyBytes_CheckExact(object) && PyBytes_GET_SIZE(object) > CM_VALUE_MOST))
         cm_trace_opaque(walk); /* too much to be kept alive for this */
     Py_INCREF(object);
-    return (uint64_t)(uintptr_t)object | 1;
+    return word | 1;
 }
 
 static inline void cm_trace_element(cm_walk *walk, uint32_t trace, Py_ssize_t at, Py_ssize_t size, PyObject *object)
@@ -344,7 +348,7 @@ static inline void cm_trace_element(cm_walk *walk, uint32_t trace, Py_ssize_t at
     if (!trace)
         return;
     if (at < size)
-        walk->shade->trace[trace + (size_t)at] = cm_trace_word(walk, object);
+        walk->notes.words[trace + (size_t)at] = cm_trace_word(walk, object);
     else
         cm_trace_opaque(walk); /* it has grown meanwhile */
 }

@@ -243,15 +243,14 @@ static int begin_reduced(cm_walk *walk, PyObject *object, PyObject *value, const
 /* ---- instances whose reduction is known ---------------------------------------------------------------------------------- */
 
 /* The class of a plain instance, if it can be pushed at once: by name, or because it was saved before. */
-static int plain_class(cm_walk *walk, cm_type *info, const cm_memo_entry **entry)
+static int plain_class(cm_walk *walk, cm_type *info, cm_memo_entry *entry)
 {
     if (!info->global_known) {
         if (cm_walk_locate(walk, (PyObject *)info->type, &info->global) < 0)
             return -1;
         info->global_known = true;
     }
-    *entry = info->global ? NULL : cm_memo_find(walk, (PyObject *)info->type);
-    return info->global || *entry;
+    return info->global || cm_memo_find(walk, (PyObject *)info->type, entry);
 }
 
 int cm_walk_is_plain(cm_walk *walk, PyTypeObject *type, uint64_t *class_hash)
@@ -263,7 +262,7 @@ int cm_walk_is_plain(cm_walk *walk, PyTypeObject *type, uint64_t *class_hash)
         return -1;
     if (info->kind != CM_TYPE_PLAIN)
         return 0;
-    const cm_memo_entry *entry;
+    cm_memo_entry entry;
     int known = plain_class(walk, info, &entry);
     *class_hash = info->global ? info->global->hash : 0;
     return known;
@@ -284,7 +283,7 @@ static int overridden(cm_walk *walk, PyObject *dict)
 /* 0 or 1 as cm_walk_value; -1 with an exception; 2: it is to be asked like any other. */
 static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
 {
-    const cm_memo_entry *entry;
+    cm_memo_entry entry;
     int known = plain_class(walk, info, &entry);
     if (known <= 0)
         return known < 0 ? -1 : 2;
@@ -311,7 +310,7 @@ static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
             goto out;
         }
     } else {
-        if (cm_emit_reference(walk, entry) < 0) {
+        if (cm_emit_reference(walk, &entry) < 0) {
             result = -1;
             goto out;
         }
@@ -324,9 +323,8 @@ static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
     if (cm_walk_memoize(walk, object) < 0) {
         result = -1;
     } else if (length > 0) {
-        entry = walk->repeating ? NULL : cm_memo_find(walk, dict);
-        if (entry) {
-            if (cm_emit_reference(walk, entry) < 0)
+        if (!walk->repeating && cm_memo_find(walk, dict, &entry)) {
+            if (cm_emit_reference(walk, &entry) < 0)
                 result = -1;
             cm_emit(walk, CM_OP_BUILD);
         } else if (length < STATE_DICT_BUNDLED) {
@@ -558,11 +556,11 @@ static int emit_call(cm_walk *walk, cm_frame *frame)
     frame->stage = STAGE_LIST;
     if (frame->reduce.repeated)
         return cm_memoize_repeated(walk, frame->reduce.repeated);
-    const cm_memo_entry *entry = walk->repeating ? NULL : cm_memo_find(walk, frame->object);
-    if (entry) {
+    cm_memo_entry entry;
+    if (!walk->repeating && cm_memo_find(walk, frame->object, &entry)) {
         cm_emit(walk, CM_OP_POP);
         frame->stage = STAGE_END;
-        return cm_emit_reference(walk, entry);
+        return cm_emit_reference(walk, &entry);
     }
     return cm_walk_memoize(walk, frame->object);
 }

@@ -12,108 +12,115 @@ enum { FRAGMENTS_TRIED = 256 };
 
 /* ---- one shade ---------------------------------------------------------------------------------------------------- */
 
-/* Notes of elements and the elements; written so that it compiles to vector instructions. */
-static bool same_elements(const uint64_t *words, PyObject *const *elements, size_t count)
+/* Notes of elements and the elements, without a branch for each. */
+static bool same_elements(const cm_shadow *shadow, const uint32_t *words, PyObject *const *elements, size_t count)
 {
     enum { STEP = 256 };
     for (size_t start = 0; start < count; start += STEP) {
         size_t end = count - start < STEP ? count : start + STEP;
         uint64_t differences = 0;
         for (size_t i = start; i < end; i++)
-            differences |= (words[i] & ~(uint64_t)1) ^ (uint64_t)(uintptr_t)elements[i];
+            differences |= cm_note_address(shadow, words[i]) ^ (uint64_t)(uintptr_t)elements[i];
         if (differences)
             return false;
     }
     return true;
 }
 
-static bool same_word(uint64_t word, const PyObject *object)
+static inline bool same_word(const cm_shadow *shadow, uint32_t word, const PyObject *object)
 {
-    return (word & ~(uint64_t)1) == (uint64_t)(uintptr_t)object;
+    return cm_note_address(shadow, word) == (uint64_t)(uintptr_t)object;
 }
 
-static bool same_set(const uint64_t *words, PyObject *set)
+/* The length is the number of the note. */
+static bool same_set(const cm_shadow *shadow, const uint32_t *note, PyObject *set)
 {
-    if ((uint64_t)PySet_GET_SIZE(set) != words[1])
-        return false;
     Py_ssize_t place = 0;
-    for (uint64_t i = 0; i < words[1]; i++) {
+    for (uint32_t i = 0; i < cm_note_number(note); i++) {
         const PyObject *element = cm_set_next(set, &place);
-        if (!element || !same_word(words[2 + i], element))
+        if (!element || !same_word(shadow, note[CM_NOTE_HEAD + i], element))
             return false;
     }
     return true;
 }
 
-static bool same_dict(const uint64_t *words, PyObject *dict)
+static bool same_dict(const cm_shadow *shadow, const uint32_t *note, PyObject *dict)
 {
 #if CM_DICT_VERSIONS
-    return cm_dict_version(dict) == words[1];
+    (void)shadow;
+    return cm_dict_version(dict) == ((uint64_t)note[CM_NOTE_HEAD] << CM_NOTE_NUMBER_BITS | cm_note_number(note));
 #else
-    if ((uint64_t)PyDict_GET_SIZE(dict) * 2 != words[1])
+    if ((uint64_t)PyDict_GET_SIZE(dict) * 2 != cm_note_number(note))
         return false;
     PyObject *key, *value;
     Py_ssize_t place = 0;
-    for (uint64_t i = 0; i < words[1]; i += 2)
-        if (!PyDict_Next(dict, &place, &key, &value) || !same_word(words[2 + i], key) ||
-            !same_word(words[3 + i], value))
+    const uint32_t *words = note + CM_NOTE_HEAD;
+    for (uint32_t i = 0; i < cm_note_number(note); i += 2)
+        if (!PyDict_Next(dict, &place, &key, &value) || !same_word(shadow, words[i], key) ||
+            !same_word(shadow, words[i + 1], value))
             return false;
     return true;
 #endif
 }
 
 /* 1: the same; 0; -1 with an exception. */
-static int same_instance(cm_walk *walk, const uint64_t *words, PyObject *object)
+static int same_instance(cm_walk *walk, const uint32_t *note, PyObject *object)
 {
-    if ((uint64_t)(uintptr_t)Py_TYPE(object) != words[2])
+    const cm_noted_class *noted = walk->shadow->classes[cm_note_number(note)];
+    uint32_t noted_dict = note[CM_NOTE_HEAD];
+    if (Py_TYPE(object) != noted->type)
         return 0;
     uint64_t class_hash;
     int plain = cm_walk_is_plain(walk, Py_TYPE(object), &class_hash);
-    if (plain <= 0 || class_hash != words[1])
+    if (plain <= 0 || class_hash != noted->hash)
         return plain < 0 ? -1 : 0;
-    if (!words[3])
+    if (!noted_dict)
         return Py_TYPE(object)->tp_dictoffset == 0;
     PyObject **dict = _PyObject_GetDictPtr(object);
-    return dict && *dict && (uint64_t)(uintptr_t)*dict == words[3] && PyDict_CheckExact(*dict);
+    return dict && *dict && same_word(walk->shadow, noted_dict, *dict) && PyDict_CheckExact(*dict);
 }
 
 static int same_notes(cm_walk *walk, cm_shade *shade)
 {
-    const uint64_t *trace = shade->trace;
+    const cm_shadow *shadow = walk->shadow;
     shade->covers = false;
-    for (uint32_t at = 1; at < shade->trace_count; at += cm_note_size(trace + at)) {
-        const uint64_t *words = trace + at;
-        PyObject *object = cm_note_object(words[0]);
+    for (const uint32_t *note = shade->trace, *end = cm_shade_run(shade); note < end; note += cm_note_size(note)) {
+        const uint32_t *words = note + CM_NOTE_HEAD;
+        PyObject *object = cm_note_object(shadow, note[1]);
+        uint64_t number = cm_note_number(note), version;
         int same = 1;
-        switch (cm_note_kind(words[0])) {
+        switch (cm_note_kind(note)) {
         case CM_NOTE_LIST:
-            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == words[1] &&
-                   same_elements(words + 2, ((PyListObject *)object)->ob_item, words[1]);
+            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == number &&
+                   same_elements(shadow, words, ((PyListObject *)object)->ob_item, number);
             break;
         case CM_NOTE_TUPLE:
-            same = PyTuple_CheckExact(object) && (uint64_t)PyTuple_GET_SIZE(object) == words[1] &&
-                   same_elements(words + 2, ((PyTupleObject *)object)->ob_item, words[1]);
+            same = PyTuple_CheckExact(object) && (uint64_t)PyTuple_GET_SIZE(object) == number &&
+                   same_elements(shadow, words, ((PyTupleObject *)object)->ob_item, number);
             break;
         case CM_NOTE_SET:
-            same = PySet_CheckExact(object) && same_set(words, object);
+            same = PySet_CheckExact(object) && (uint64_t)PySet_GET_SIZE(object) == number &&
+                   same_set(shadow, note, object);
             shade->covers = true;
             break;
         case CM_NOTE_FROZENSET:
-            same = PyFrozenSet_CheckExact(object) && same_set(words, object);
+            same = PyFrozenSet_CheckExact(object) && (uint64_t)PySet_GET_SIZE(object) == number &&
+                   same_set(shadow, note, object);
             break;
         case CM_NOTE_DICT:
-            same = PyDict_CheckExact(object) && same_dict(words, object);
+            same = PyDict_CheckExact(object) && same_dict(shadow, note, object);
             break;
         case CM_NOTE_LIST_WHOLE:
-            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == words[1];
+            same = PyList_CheckExact(object) && (uint64_t)PyList_GET_SIZE(object) == cm_note_u64(words);
             break;
         case CM_NOTE_DICT_WHOLE:
-            same = PyDict_CheckExact(object) && (uint64_t)PyDict_GET_SIZE(object) == words[1];
-            if (same && words[2] && cm_dict_version(object) == words[2])
+            same = PyDict_CheckExact(object) && (uint64_t)PyDict_GET_SIZE(object) == cm_note_u64(words);
+            version = cm_note_u64(words + 2);
+            if (same && version && cm_dict_version(object) == version)
                 shade->covers = true;
             break;
         case CM_NOTE_INSTANCE:
-            same = same_instance(walk, words, object);
+            same = same_instance(walk, note, object);
             break;
         case CM_NOTE_EXTERNAL: /* see same_externals */
         case CM_NOTE_VALUE:    /* owned: nothing else can be at its address */
@@ -126,12 +133,13 @@ static int same_notes(cm_walk *walk, cm_shade *shade)
 }
 
 /* Whether the elements of a fragment stand in its container from *at on; moves *at behind them. */
-static bool same_run(const cm_shade *run, PyObject *container, uint64_t *at)
+static bool same_run(const cm_shadow *shadow, const cm_shade *run, PyObject *container, uint64_t *at)
 {
+    const uint32_t *words = cm_shade_run(run);
     if (run->run_kind == CM_FRAME_LIST) {
         uint64_t size = (uint64_t)PyList_GET_SIZE(container);
         if (*at > size || run->run_count > size - *at ||
-            !same_elements(run->run, ((PyListObject *)container)->ob_item + *at, run->run_count))
+            !same_elements(shadow, words, ((PyListObject *)container)->ob_item + *at, run->run_count))
             return false;
         *at += run->run_count;
         return true;
@@ -139,8 +147,8 @@ static bool same_run(const cm_shade *run, PyObject *container, uint64_t *at)
     PyObject *key, *value;
     Py_ssize_t place = (Py_ssize_t)*at;
     for (uint32_t i = 0; i < run->run_count; i += 2)
-        if (!PyDict_Next(container, &place, &key, &value) || !same_word(run->run[i], key) ||
-            !same_word(run->run[i + 1], value))
+        if (!PyDict_Next(container, &place, &key, &value) || !same_word(shadow, words[i], key) ||
+            !same_word(shadow, words[i + 1], value))
             return false;
     *at = (uint64_t)place;
     return true;
@@ -165,7 +173,7 @@ static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_
         return 1;
     }
     uint64_t begin = *at;
-    if (!same_run(shade, container, at))
+    if (!same_run(walk->shadow, shade, container, at))
         return 0; /* it may stand elsewhere */
     shade->begin = begin;
     shade->end = *at;
@@ -196,15 +204,19 @@ static void leave(cm_walk *walk, cm_shade *top, const cm_shade *last)
 
 static bool same_externals(cm_walk *walk, const cm_shade *shade)
 {
+    const cm_shadow *shadow = walk->shadow;
     uint32_t left = shade->externals;
-    const uint64_t *trace = shade->trace;
-    for (uint32_t at = 1; left && at < shade->trace_count; at += cm_note_size(trace + at)) {
-        if (cm_note_kind(trace[at]) != CM_NOTE_EXTERNAL)
+    for (const uint32_t *note = shade->trace, *end = cm_shade_run(shade); left && note < end;
+         note += cm_note_size(note)) {
+        if (cm_note_kind(note) != CM_NOTE_EXTERNAL)
             continue;
-        const cm_memo_entry *entry = cm_memo_at(walk->shadow, cm_note_object(trace[at]));
-        const cm_shade *target = entry ? cm_shade_at(walk->shadow, entry->shade) : NULL;
-        if (!target || target->dead || target->seen != walk->shadow->generation || target->page != trace[at + 1] ||
-            entry->index != trace[at + 2])
+        const uint32_t *words = note + CM_NOTE_HEAD;
+        cm_memo_entry entry;
+        if (!cm_memo_at(shadow, cm_note_object(shadow, note[1]), &entry))
+            return false;
+        const cm_shade *target = cm_shade_at(shadow, entry.shade);
+        if (target->dead || target->seen != shadow->generation || target->page != cm_note_u64(words) ||
+            entry.index != words[2])
             return false;
         left--;
     }
@@ -303,14 +315,14 @@ static void emit_again(cm_walk *walk, const cm_shade *shade)
 
 int cm_walk_known(cm_walk *walk, PyObject *object)
 {
-    const cm_memo_entry *entry = cm_memo_at(walk->shadow, object);
-    if (!entry)
+    cm_memo_entry entry;
+    if (!cm_memo_at(walk->shadow, object, &entry))
         return 0;
-    cm_shade *shade = cm_shade_at(walk->shadow, entry->shade);
+    cm_shade *shade = cm_shade_at(walk->shadow, entry.shade);
     if (shade->seen == walk->shadow->generation) {
         if (walk->repeating && !PyType_Check(object) && !PyFunction_Check(object))
             return 0;
-        return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
+        return cm_emit_reference(walk, &entry) < 0 ? -1 : 1;
     }
     if (shade->object != object || walk->shade->object == object || walk->repeating || !walk->pod ||
         shade->failed == walk->shadow->generation || shade->context != cm_walk_context(walk))
@@ -361,7 +373,8 @@ int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind ki
         first = NULL;
     cm_shade *run = walk->shade->old;
     for (int i = 0; first && run && i < FRAGMENTS_TRIED; i++, run = run->next) {
-        if (run->run_kind != kind || run->run_count == 0 || !same_word(run->run[0], first) ||
+        const uint32_t *words = run->run_count ? cm_shade_run(run) : NULL;
+        if (run->run_kind != kind || !words || !same_word(walk->shadow, words[0], first) ||
             run->seen == walk->shadow->generation)
             continue;
         cm_shade *next = run->next;

@@ -36,15 +36,16 @@ struct cm_shade {
     cm_pod *pod;      /* in the walk in progress */
     cm_shade *parent, *first, *last, *next; /* pods below it, in their order */
     PyObject *description;                  /* owned; of a variable that has no references out of it, else NULL */
-    cm_shade *old;   /* what it replaces, while it is built; of a container, then the next fragment to try */
-    uint64_t *trace; /* notes, see walk_shadow.c */
-    uint64_t *run;   /* of a fragment: its elements; of a dict, keys and values by turns */
+    cm_shade *old; /* what it replaces, while it is built; of a container, then the next fragment to try */
+    /* Notes, see walk_shadow.c, and behind them, of a fragment, its elements; of a dict, keys and values by turns. Once it is closed. */
+    uint32_t *trace;
     uint64_t page, hash;
     uint64_t cursor;     /* while it is compared: where its next fragment begins */
     uint64_t begin, end; /* of a fragment: where it was found when `placed` */
-    uint32_t trace_count, trace_capacity, run_count, run_capacity;
-    uint32_t number;  /* of its place in the shadow */
-    uint32_t ordinal; /* among the pods below its parent */
+    uint32_t trace_count, run_count;
+    uint32_t trace_begin, run_begin; /* until it is closed: in walk->notes and walk->runs */
+    uint32_t number;                 /* of its place in the shadow */
+    uint32_t ordinal;                /* among the pods below its parent */
     uint32_t children;
     uint32_t splices; /* pods and buffers below it */
     uint32_t context; /* that decides on the pods below it */
@@ -66,17 +67,49 @@ cm_shade *cm_shade_following(const cm_shade *shade, const cm_shade *top);
 
 enum { CM_SHADE_SLAB = 256 };
 
-/* Where an object is: open addressing, no deletions; entries of dead shades are left out when the table grows. */
+/* Where an object is. */
 typedef struct cm_memo_entry {
-    PyObject *object; /* not owned; NULL: free */
+    PyObject *object; /* not owned; NULL: nowhere */
     uint32_t shade;   /* its number */
     uint32_t index;
 } cm_memo_entry;
 
+/* Address -> where the object is (walk_memo.c). No deletions; entries of dead shades are left out when there is need for room. */
+typedef struct cm_memo_slot {
+    uint64_t key;
+    struct cm_memo_page *page; /* NULL: free */
+} cm_memo_slot;
+
+typedef struct cm_memo {
+    cm_memo_slot *slots; /* mask + 1 of them, if there is a table */
+    size_t mask, page_count;
+    uint64_t bytes;   /* of all this */
+    uint64_t trimmed; /* ... when last something was left out */
+} cm_memo;
+
+/* Address -> record, open addressing; the record begins with the address. */
+typedef struct cm_table {
+    void **slots;
+    size_t count, mask;
+} cm_table;
+
+/* A class whose instances notes are about. */
+typedef struct cm_noted_class {
+    const PyTypeObject *type; /* not owned */
+    uint64_t hash;            /* of its name, or 0 */
+    uint32_t number;
+} cm_noted_class;
+
+enum { CM_REGIONS = 256 };
+
 struct cm_shadow {
     enum cm_policy policy;
-    cm_memo_entry *memo;
-    size_t memo_count, memo_mask; /* mask + 1 slots, if there is a table */
+    cm_memo memo;
+    uint64_t regions[CM_REGIONS];  /* where the regions begin that notes refer to; the first one is for no address */
+    uint32_t region_count, region; /* given; the last one that was noted */
+    cm_noted_class **classes;      /* by their numbers, each owned */
+    size_t class_count, class_capacity;
+    cm_table class_table; /* by their types, the latest of each */
     cm_shade **slabs;
     size_t slab_count, slab_capacity;
     uint32_t shade_count; /* numbers given */
@@ -87,6 +120,7 @@ struct cm_shadow {
     uint64_t epoch;                  /* of the store, that its pods were saved to */
     PyObject *names;                 /* dict: variable -> number of its shade */
     uint64_t reused, walked, memory; /* of the last walk: pods; bytes of all this */
+    uint64_t noted;                  /* ... of which notes */
     uint64_t limit;                  /* of `memory`; 0: none */
 };
 
@@ -95,7 +129,7 @@ static inline cm_shade *cm_shade_at(const cm_shadow *shadow, uint32_t number)
     return &shadow->slabs[number / CM_SHADE_SLAB][number % CM_SHADE_SLAB];
 }
 
-/* Numbers of dead shades may be given again: the caller leaves them out of the memo. -1: out of memory. */
+/* Numbers of dead shades may be given again: they are not in the memo any more. -1: out of memory. */
 int cm_shades_spare(cm_shadow *shadow);
 
 #endif

@@ -254,15 +254,15 @@ int cm_walk_dict(cm_walk *walk, PyObject *dict, uint8_t flags)
  */
 static int completed_within(cm_walk *walk, PyObject *object, size_t on_stack)
 {
-    const cm_memo_entry *entry = cm_memo_find(walk, object);
-    if (!entry)
+    cm_memo_entry entry;
+    if (!cm_memo_find(walk, object, &entry))
         return 0;
     if (on_stack > 3)
         cm_emit(walk, CM_OP_POP_MARK);
     else
         while (on_stack-- > 0)
             cm_emit(walk, CM_OP_POP);
-    return cm_emit_reference(walk, entry) < 0 ? -1 : 1;
+    return cm_emit_reference(walk, &entry) < 0 ? -1 : 1;
 }
 
 static int step_tuple(cm_walk *walk)
