@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import shapes
 import systems
-from figure import Figure
+from figure import Figure, of_that_size
 from meter import background, costs, resident, timed
 
 Namespace = dict[str, Any]
@@ -258,7 +258,7 @@ def measure(
         Of the changes.
     """
     common = {"size": size, "seed": seed}
-    scaled = "" if size == 1 else f" (at {size:g} of that size)"
+    scaled = of_that_size(size)
     if wanted in _SIZES:
         with scratch() as directory:
             raw = call(

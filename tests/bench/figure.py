@@ -49,3 +49,8 @@ class Figure:
     def as_dict(self) -> dict[str, Any]:
         """Return what goes into the JSON."""
         return {**asdict(self), "verdict": self.verdict}
+
+
+def of_that_size(size: float) -> str:
+    """Say in a name that what it states was made smaller."""
+    return "" if size == 1 else f" (at {size:g} of that size)"

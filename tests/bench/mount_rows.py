@@ -27,6 +27,8 @@ from mount_peers import Borg, Chipmink, Peer, Plain, Restic, peak_memory, run
 from stores import server_of, stop_server
 
 MIB = 1 << 20
+PATIENCE = 3 * 3600  # seconds for all rows
+SLOW = 10  # seconds for a row beyond which it is not repeated
 MEMORY = "mount: memory of its process, at most"  # the figure that has all measurements
 
 
@@ -188,16 +190,26 @@ def _make_ready(peer: Peer, state: str) -> None:
 
 
 def _measure_row(row: Row, places: list[Place], repeats: int) -> dict[str, dict[str, Any]]:
-    """Measure a row of all, in turns; what a warm one finds in the caches is put there before."""
+    """Measure a row of all, in turns; what a warm one finds in the caches is put there before.
+
+    What takes a peer long is measured once.
+    """
     raw: dict[str, list[float]] = {place.data.name: [] for place in places}
     memory: dict[str, int] = {}
+    took: dict[str, float] = {}
     for place in places if row.state == "warm" else ():
+        began = time.monotonic()
         row.measure(place, 0)
+        took[place.data.name] = time.monotonic() - began
     for number in range(1, repeats + 1):
         for place in places:
             peer = place.history if row.history else place.data
+            if raw[peer.name] and took[peer.name] > SLOW:
+                continue
             _make_ready(peer, row.state)
+            began = time.monotonic()
             raw[peer.name].append(row.measure(place, number))
+            took[peer.name] = time.monotonic() - began
             pid = peer.process()
             if pid is not None:
                 memory[peer.name] = max(memory.get(peer.name, 0), peak_memory(pid))

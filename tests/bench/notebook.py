@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from figure import Figure
+from figure import Figure, of_that_size
 from stores import COMMAND, stop_server
 
 START = 120.0  # seconds until a kernel answers, and most that a cell takes
@@ -294,7 +294,7 @@ def measure(
     seed, repeats
         Of the data, and of each kernel.
     """
-    scaled = "" if size == 1 else f" (at {size:g} of that size)"
+    scaled = of_that_size(size)
     with scratch() as directory:
         if wanted == LOOPS:
             yield from _loops(Path(directory), repeats)

@@ -17,34 +17,44 @@ from workloads import Workload
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 1800  # seconds for one process
+GRACE = 60  # seconds in which it may end what it began, once it is told to
 
 
 class MeasurementError(Exception):
     """A worker did not come to its end; the message says why."""
 
 
-def call(action: str, **arguments: Any) -> Any:
+def call(action: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
     """Run an action of worker.py in a fresh process and return its answer.
 
     Cells compute on one thread: what is measured is not how fast they are, and spinning OpenMP
     threads would take the other cores from whoever saves.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", WORKER, action, json.dumps(arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as worker:
+        try:
+            output, errors = worker.communicate(timeout=patience)
+        except BaseException as error:
+            _end(worker)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise MeasurementError(f"{action}: not done after {patience:g} s") from None
+            raise
+    if worker.returncode:
+        lines = errors.strip().splitlines() or ["no output"]
+        raise MeasurementError(f"{action}: status {worker.returncode}: {lines[-1]}")
+    return json.loads(output)
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    """Let it unmount what it has mounted, and stop its servers."""
+    worker.terminate()
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", WORKER, action, json.dumps(arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=PATIENCE,
-        )
+        worker.communicate(timeout=GRACE)
     except subprocess.TimeoutExpired:
-        raise MeasurementError(f"{action}: not done after {PATIENCE} s") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no output"]
-        raise MeasurementError(f"{action}: status {done.returncode}: {lines[-1]}")
-    return json.loads(done.stdout)
+        worker.kill()
 
 
 def _once(

@@ -279,5 +279,7 @@ def _measure_mount(
         yield Figure("mount", None, "", 0, note=note, excused=True)
         return
     with scratch() as directory:
-        raw = call("mount", directory=directory, **asdict(limits.mount))
+        raw = call(
+            "mount", patience=mount_rows.PATIENCE, directory=directory, **asdict(limits.mount)
+        )
     yield from mount_rows.figures(raw, limits.mount)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ sys.path.insert(0, str(BENCH))
 
 import ablation  # noqa: E402
 import deltas  # noqa: E402
+import mount_rows  # noqa: E402
 import notebook  # noqa: E402
 import runner  # noqa: E402
 import systems  # noqa: E402
 from figure import Figure  # noqa: E402
+from stores import server_of  # noqa: E402
 from workloads import WORKLOADS  # noqa: E402
 
 
@@ -152,6 +155,14 @@ def test_policies_beside_one_another(tmp_path: Path) -> None:
     size, seconds, *_ = ablation.measure(call, lambda: nullcontext(str(tmp_path)), 1.0, 1)
     assert (size.verdict, seconds.verdict) == ("met", "missed")
     assert seconds.value == 2.0
+
+
+def test_who_takes_too_long_ends_what_it_began(tmp_path: Path) -> None:
+    """A worker that is stopped stops its store server, and would unmount what it has mounted."""
+    endless = mount_rows.Sizes(bytes=1000, files=10, checkpoints=10**9)
+    with pytest.raises(runner.MeasurementError, match="not done after 8 s"):
+        runner.call("mount", patience=8, directory=str(tmp_path), **asdict(endless))
+    assert server_of(tmp_path / "chipmink" / "repository") is None
 
 
 def test_smoke_of_a_script(tmp_path: Path) -> None:

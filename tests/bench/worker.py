@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -106,6 +107,7 @@ def load(system: str, workload: str, directory: str, repeats: int) -> dict[str, 
 
 def main() -> None:
     """Run the action named on the command line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # by way of all `finally`
     actions: dict[str, Callable[..., Any]] = {"series": series, "load": load}
     action, arguments = sys.argv[1:]
     if action not in actions:
