@@ -31,17 +31,15 @@ static int no_memory(void)
     return cm_fail(ENOMEM, "out of memory");
 }
 
+static int by_number(const void *number, const void *entry)
+{
+    uint64_t a = *(const uint64_t *)number, b = ((const cm_prune_entry *)entry)->number;
+    return (a > b) - (a < b);
+}
+
 static cm_prune_entry *find(const pruning *p, uint64_t number)
 {
-    size_t low = 0, high = p->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (p->entries[middle].number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < p->count && p->entries[low].number == number ? &p->entries[low] : NULL;
+    return p->count ? bsearch(&number, p->entries, p->count, sizeof *p->entries, by_number) : NULL;
 }
 
 /* ---- what there is ------------------------------------------------------------------------------------------------- */

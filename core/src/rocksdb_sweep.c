@@ -147,17 +147,16 @@ static int read_tables(cm_rocksdb_backend *store, uint64_t horizon, tables *t)
     return result;
 }
 
+static int by_range(const void *sequence, const void *one)
+{
+    uint64_t wanted = *(const uint64_t *)sequence;
+    const table *t = one;
+    return wanted < t->first ? -1 : wanted > t->last;
+}
+
 static table *table_of(const tables *t, uint64_t sequence)
 {
-    size_t low = 0, high = t->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (t->items[middle].last < sequence)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < t->count && t->items[low].first <= sequence ? &t->items[low] : NULL;
+    return t->count ? bsearch(&sequence, t->items, t->count, sizeof *t->items, by_range) : NULL;
 }
 
 static int count_live(void *arg, const cm_id *id, const cm_object_info *info, uint64_t sequence)
