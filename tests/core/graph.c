@@ -539,3 +539,10 @@ char *describe_linked(cm_checkpoint *checkpoint, const char *name)
     free(stream);
     return text;
 }
+
+void check_description(cm_checkpoint *checkpoint, const char *name, const char *expected)
+{
+    char *got = describe_linked(checkpoint, name);
+    ck_assert_str_eq(got, expected);
+    free(got);
+}

@@ -73,5 +73,6 @@ cm_checkpoint *finish(cm_save *save);
 uint8_t *link_whole(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, size_t *size);
 /* The description of what a variable (or with names NULL the whole namespace) links to. */
 char *describe_linked(cm_checkpoint *checkpoint, const char *name);
+void check_description(cm_checkpoint *checkpoint, const char *name, const char *expected);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Differences: an object stored against what it was before, in chains that end, and what damage to a chain does (P5). */
 #include "codec.h"
-#include "graph.h"
+#include "fixture.h"
 #include "id.h"
 #include "rocksdb_backend.h"
 #include "store.h"
 
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE, SHELF = 32 };
+enum { SHELF = 32 };
 
 /* ---- records by themselves ----------------------------------------------------------------------------------------- */
 
@@ -225,22 +225,6 @@ END_TEST
 
 enum { SIZE = 1 << 20, ROUNDS = 30 };
 
-static cm_store *store;
-static arena nodes;
-static cutting whole = {{1}, 0, 0};
-
-static void setup(void)
-{
-    store = open_store("store", CREATE);
-}
-
-static void teardown(void)
-{
-    cm_store_unref(store);
-    arena_free(&nodes);
-    remove_tree(scratch_path("store"));
-}
-
 static uint64_t save_bytes(const uint8_t *bytes, uint64_t *number)
 {
     node *buffer = node_new(&nodes, NODE_BUFFER);
@@ -415,7 +399,7 @@ int main(void)
     suite_add_tcase(suite, records);
     TCase *stored = tcase_create("store");
     tcase_set_timeout(stored, 120);
-    tcase_add_checked_fixture(stored, setup, teardown);
+    tcase_add_checked_fixture(stored, setup_store, teardown_store);
     tcase_add_test(stored, every_state_is_kept);
     tcase_add_test(stored, what_is_all_new_is_stored_whole);
     tcase_add_test(stored, a_damaged_base_is_told);

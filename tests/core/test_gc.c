@@ -5,33 +5,29 @@
  */
 #include "backend_support.h"
 #include "codec.h"
-#include "graph.h"
+#include "fixture.h"
 #include "rocksdb_backend.h"
 #include "store.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
 
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE, SIZE = 1 << 20 };
+enum { SIZE = 1 << 20 };
 
-static cm_store *store;
-static arena nodes;
-static cutting whole = {{1}, 0, 0}, pods = {{1}, 256, 0};
+static cutting pods = {{1}, 256, 0};
 static uint8_t *bytes;
 
 static void setup(void)
 {
-    store = open_store("store", CREATE);
+    setup_store();
     bytes = malloc(SIZE);
     seeded_fill(1, bytes, SIZE);
 }
 
 static void teardown(void)
 {
-    cm_store_unref(store);
-    arena_free(&nodes);
     free(bytes);
-    remove_tree(scratch_path("store"));
+    teardown_store();
 }
 
 /* A checkpoint loses its number, as it would to `prune`. */

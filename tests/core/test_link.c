@@ -1,26 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Linking: what was saved as pods comes back as one pickle, whole, in parts, and from any offset (P4, P6, P7). */
-#include "graph.h"
+#include "fixture.h"
 
 #include <stdarg.h>
-
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE };
-
-static cm_store *store;
-static arena nodes;
-static cutting whole = {{1}, 0, 0};
-
-static void setup(void)
-{
-    store = open_store("store", CREATE);
-}
-
-static void teardown(void)
-{
-    cm_store_unref(store);
-    arena_free(&nodes);
-    remove_tree(scratch_path("store"));
-}
 
 static node *list(size_t count, ...)
 {
@@ -42,13 +24,6 @@ static void check_stream(cm_checkpoint *c, const char *name, const void *expecte
     const cm_variable *variable;
     ck_ok(cm_checkpoint_variable(c, name, &variable));
     ck_assert_uint_eq(variable->size, size);
-    free(got);
-}
-
-static void check_description(cm_checkpoint *c, const char *name, const char *expected)
-{
-    char *got = describe_linked(c, name);
-    ck_assert_str_eq(got, expected);
     free(got);
 }
 
@@ -447,7 +422,7 @@ int main(void)
     Suite *suite = suite_create("core.link");
     TCase *tcase = tcase_create("link");
     tcase_set_timeout(tcase, 60);
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup_store, teardown_store);
     tcase_add_test(tcase, streams_are_as_the_format_says);
     tcase_add_test(tcase, memo_indices_shift_behind_children);
     tcase_add_loop_test(tcase, payloads_and_buffers, 0, 7);

@@ -2,19 +2,18 @@
 /* Sorted maps and trees of chunks, in a real store: look-up, order, sharing between versions, refusal of bad nodes. */
 #include "buffer.h"
 #include "codec.h"
-#include "graph.h"
+#include "fixture.h"
 #include "map.h"
 #include "tree.h"
 
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE, MOST = 20000 };
+enum { MOST = 20000 };
 
-static cm_store *store;
 static cm_backend_txn *txn;
 static size_t nodes_put;
 
 static void setup(void)
 {
-    store = open_store("store", CREATE);
+    setup_store();
     ck_ok(store->backend->ops->begin(store->backend, &txn, NULL));
     nodes_put = 0;
 }
@@ -28,8 +27,7 @@ static void commit(void)
 static void teardown(void)
 {
     store->backend->ops->abort(txn);
-    cm_store_unref(store);
-    remove_tree(scratch_path("store"));
+    teardown_store();
 }
 
 static int put_content(enum cm_kind kind, const void *data, size_t size, cm_id *id)

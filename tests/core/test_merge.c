@@ -1,27 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Variables taken over by reference, edits of a head, and saves that merge with what others committed meanwhile. */
-#include "graph.h"
+#include "fixture.h"
 
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE, SIZE = 3 << 20 };
+enum { SIZE = 3 << 20 };
 
-static cm_store *store;
-static arena nodes;
 static uint8_t *bytes;
-static cutting whole = {{1}, 0, 0};
 
 static void setup(void)
 {
-    store = open_store("store", CREATE);
+    setup_store();
     bytes = malloc(SIZE);
     seeded_fill(1, bytes, SIZE);
 }
 
 static void teardown(void)
 {
-    cm_store_unref(store);
-    arena_free(&nodes);
     free(bytes);
-    remove_tree(scratch_path("store"));
+    teardown_store();
 }
 
 static node *value(long number)
@@ -29,13 +24,6 @@ static node *value(long number)
     node *n = node_new(&nodes, NODE_LIST);
     node_add(&nodes, n, node_int(&nodes, number));
     return n;
-}
-
-static void check_description(cm_checkpoint *c, const char *name, const char *expected)
-{
-    char *got = describe_linked(c, name);
-    ck_assert_str_eq(got, expected);
-    free(got);
 }
 
 static void check_names(cm_checkpoint *c, const char *expected)

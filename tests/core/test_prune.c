@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Removing checkpoints: what the rules and the refs keep, how history looks afterwards, and others who work on the session. */
 #include "checkpoint.h"
-#include "graph.h"
+#include "fixture.h"
 #include "refs.h"
-
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE };
-
-static cm_store *store;
-static arena nodes;
-static cutting whole = {{1}, 0, 0};
 
 static void setup(void)
 {
     setenv("TZ", "UTC", 1);
-    store = open_store("store", CREATE);
+    setup_store();
 }
 
 static void teardown(void)
 {
-    cm_store_unref(store);
-    arena_free(&nodes);
-    remove_tree(scratch_path("store"));
+    teardown_store();
 }
 
 static void save_value(const char *session, long value)

@@ -1,29 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Saving: what a checkpoint records, what it costs when little changed (P1, P2), what a cancelled or failed one leaves. */
-#include "graph.h"
+#include "fixture.h"
 
 #include "checkpoint.h"
 
 #include <pthread.h>
 #include <unistd.h>
-
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE };
-
-static cm_store *store;
-static arena nodes;
-static cutting whole = {{1}, 0, 0};
-
-static void setup(void)
-{
-    store = open_store("store", CREATE);
-}
-
-static void teardown(void)
-{
-    cm_store_unref(store);
-    arena_free(&nodes);
-    remove_tree(scratch_path("store"));
-}
 
 static node *number_list(long first, long count)
 {
@@ -41,13 +23,6 @@ static void forget(node *n)
     n->pod = NULL;
     for (size_t i = 0; i < n->count; i++)
         forget(n->items[i]);
-}
-
-static void check_description(cm_checkpoint *c, const char *name, const char *expected)
-{
-    char *got = describe_linked(c, name);
-    ck_assert_str_eq(got, expected);
-    free(got);
 }
 
 /* ---- what a checkpoint records ------------------------------------------------------------------------------------- */
@@ -573,7 +548,7 @@ int main(void)
     Suite *suite = suite_create("core.save");
     TCase *tcase = tcase_create("save");
     tcase_set_timeout(tcase, 120);
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup_store, teardown_store);
     tcase_add_test(tcase, checkpoint_says_what_it_is);
     tcase_add_test(tcase, changes_are_told);
     tcase_add_test(tcase, cells_are_told_of);

@@ -1,26 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions: heads, branches, tags, detached heads, the addresses of checkpoints; and the two other ways to open a store. */
-#include "graph.h"
+#include "fixture.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE };
-
-static cm_store *store;
-static arena nodes;
-
-static void setup(void)
-{
-    store = open_store("store", CREATE);
-}
-
-static void teardown(void)
-{
-    cm_store_unref(store);
-    arena_free(&nodes);
-    remove_tree(scratch_path("store"));
-}
 
 /* Saves a checkpoint whose variable "v" is [value]; its number. */
 static uint64_t save_value(const char *session, long value)
@@ -361,7 +344,7 @@ int main(void)
     Suite *suite = suite_create("core.session");
     TCase *tcase = tcase_create("session");
     tcase_set_timeout(tcase, 60);
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup_store, teardown_store);
     tcase_add_test(tcase, sessions_begin_with_their_first_save);
     tcase_add_test(tcase, branches_and_tags);
     tcase_add_test(tcase, two_work_on_branches_of_their_own);

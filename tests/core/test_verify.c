@@ -6,7 +6,7 @@
 #include "backend_support.h"
 #include "buffer.h"
 #include "checkpoint.h"
-#include "graph.h"
+#include "fixture.h"
 #include "rocksdb_backend.h"
 
 #include <dirent.h>
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CREATE = CM_OPEN_WRITE | CM_OPEN_CREATE, VARIABLES = 6 };
+enum { VARIABLES = 6 };
 
 static const char *const names[VARIABLES] = {"buffer", "list", "number", "pods", "shared", "text"};
 
@@ -32,10 +32,10 @@ static const uint8_t *buffer_bytes(void)
 }
 
 /* The variables of the damaged store: of all kinds; "shared" refers to the pods of "pods". */
-static void save_all(cm_store *store)
+static void save_all(cm_store *into)
 {
     arena a = {0};
-    cutting whole = {{1}, 0, 0}, pods = {{1}, 256, 0};
+    cutting pods = {{1}, 256, 0};
     node *list = node_new(&a, NODE_LIST), *deep = node_new(&a, NODE_LIST), *shared = node_new(&a, NODE_LIST);
     for (long i = 0; i < 100; i++)
         node_add(&a, list, node_int(&a, i));
@@ -46,7 +46,7 @@ static void save_all(cm_store *store)
         node_add(&a, deep, inner);
     }
     node_add(&a, shared, deep->items[3]);
-    cm_save *save = begin(store, "s");
+    cm_save *save = begin(into, "s");
     save_node(save, "buffer", node_text(&a, NODE_BYTES, buffer_bytes(), BUFFER), &whole);
     save_node(save, "list", list, &whole);
     save_node(save, "number", node_int(&a, 5), &whole);
@@ -59,12 +59,11 @@ static void save_all(cm_store *store)
 
 /* ---- records ----------------------------------------------------------------------------------------------------- */
 
-static cm_store *store;
 static char *good[VARIABLES];
 
 static void setup(void)
 {
-    store = open_store("store", CREATE);
+    setup_store();
     save_all(store);
     cm_checkpoint *c;
     ck_ok(cm_checkpoint_open(store, "s", NULL, &c));
@@ -75,9 +74,9 @@ static void setup(void)
 
 static void teardown(void)
 {
-    cm_store_unref(store);
     for (size_t i = 0; i < VARIABLES; i++)
         free(good[i]);
+    teardown_store();
 }
 
 enum damage { FLIP_FIRST, FLIP_MIDDLE, FLIP_LAST, CUT, EMPTY, REMOVE, DAMAGES };
