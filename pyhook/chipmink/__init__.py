@@ -15,6 +15,7 @@ Saving never runs stored code; loading unpickles, and so runs what is stored: lo
 
 from typing import TYPE_CHECKING, Any
 
+from . import reducers
 from ._checkpoint import Cell, Checkpoint, Diff, Stats, Variable
 from ._core import __version__
 from ._errors import (
@@ -67,6 +68,7 @@ __all__ = [
     "attach",
     "load",
     "open",
+    "reducers",
 ]
 
 

@@ -29,6 +29,8 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
+from . import reducers
+
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
 }
@@ -41,6 +43,7 @@ _KNOWN_BASES = {
     ("pandas.core.dtypes.dtypes", "BaseMaskedDtype"): "value",
     ("pandas.core.dtypes.dtypes", "DatetimeTZDtype"): "value",
     ("pandas.core.dtypes.dtypes", "PeriodDtype"): "value",
+    ("pandas.core.generic", "NDFrame"): "owner",
     ("pandas.core.indexes.base", "Index"): "apart",
     ("pandas", "StringDtype"): "value",
     ("pandas", "DatetimeTZDtype"): "value",
@@ -69,6 +72,8 @@ class Reducers:
         # id of a globals dict -> itself, so that the id stays its own, and what stands for it
         self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._values: dict[Any, Any] = {}
+        self.memory: dict[Any, Any] = {}  # of the arrays met; see _libraries/numpy.py
+        self.owning = False  # in an object whose arrays are its own; the walker sets it
         self._dispatch: dict[Any, Callable[[Any], Any]] = {
             types.CodeType: _reduce_code,
             types.MethodType: self._reduce_method,
@@ -133,10 +138,14 @@ class Reducers:
 
     def dispatch(self, cls: type) -> Callable[[Any], Any] | None:
         """Find the function that reduces instances of exactly this type, if one is registered."""
-        if cls.__qualname__ == "CallbackRegistry" and cls.__module__ == "matplotlib.cbook":
-            return _reduce_callbacks
-        reducer = self._dispatch.get(cls) or cloudpickle.CloudPickler.dispatch_table.get(cls)
-        return reducer or copyreg.dispatch_table.get(cls)
+        found = reducers.find(cls)
+        if found is not None:
+            return found.for_save(self)
+        return (
+            self._dispatch.get(cls)
+            or cloudpickle.CloudPickler.dispatch_table.get(cls)
+            or copyreg.dispatch_table.get(cls)
+        )
 
     def take_apart(
         self, obj: type | types.FunctionType
@@ -193,7 +202,9 @@ class Reducers:
         -------
         str
             "value": immutable and shared by everything, each pod has them for itself;
-            "apart": often shared and not small, they get pods of their own; "": all others.
+            "owner": after loading, their arrays share memory with nothing: they copy on write,
+            and would not know of others; "apart": the same, and often shared and not small, so
+            that they get pods of their own; "": all others.
         """
         if issubclass(cls, (enum.Enum, types.ModuleType, datetime.tzinfo)):
             return "value"
@@ -347,19 +358,6 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
 def _reduce_typevar(var: typing.TypeVar) -> Any:
     _class_id(var)
     return _cp._typevar_reduce(var)
-
-
-def _reduce_callbacks(registry: Any) -> Any:
-    """Reduce a figure's callbacks without the number that their ``__getstate__`` uses up.
-
-    With it, a figure would change by being saved.
-    """
-    counted = re.fullmatch(r"count\((\d+)\)", repr(getattr(registry, "_cid_gen", None)))
-    try:
-        return registry.__reduce_ex__(5)
-    finally:
-        if counted:
-            registry._cid_gen = itertools.count(int(counted[1]))
 
 
 def _reduce_weak_dict(weak: Any) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ static bool prepare(cm_walk *walk)
            intern(&walk->str_class, "__class__") && intern(&walk->str_locate, "locate") &&
            intern(&walk->str_value, "value") && intern(&walk->str_dispatch, "dispatch") &&
            intern(&walk->str_nature, "nature") && intern(&walk->str_take_apart, "take_apart") &&
-           intern(&walk->str_sort_key, "sort_key");
+           intern(&walk->str_sort_key, "sort_key") && intern(&walk->str_owning, "owning");
 }
 
 cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow, PyObject *describe)
@@ -87,6 +87,9 @@ static void unwind(cm_walk *walk)
     walk->shade = NULL;
     walk->final = false;
     walk->depth = walk->reducing = walk->repeating = 0;
+    if (walk->owning && cm_walk_own(walk, false) < 0)
+        PyErr_Clear(); /* of an exact object with room for it: cannot be */
+    walk->owning = 0;
 }
 
 void cm_walk_release_buffers(cm_walk *walk)
@@ -97,6 +100,16 @@ void cm_walk_release_buffers(cm_walk *walk)
         PyBuffer_Release(walk->buffers[i]);
         PyMem_Free(walk->buffers[i]);
     }
+}
+
+/* What the reducers know of arrays keeps these alive. */
+static void forget_memory(const cm_walk *walk)
+{
+    PyObject *memory = walk->reducers ? PyObject_GetAttrString(walk->reducers, "memory") : NULL;
+    if (memory && PyDict_CheckExact(memory))
+        PyDict_Clear(memory);
+    Py_XDECREF(memory);
+    PyErr_Clear();
 }
 
 void cm_walk_release(cm_walk *walk)
@@ -114,6 +127,7 @@ void cm_walk_release(cm_walk *walk)
     walk->held_count = left; /* before finalizers run */
     for (size_t i = left; i < count; i++)
         Py_DECREF(walk->held[i]);
+    forget_memory(walk);
 }
 
 void cm_walk_free(cm_walk *walk)
@@ -123,6 +137,7 @@ void cm_walk_free(cm_walk *walk)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     unwind(walk);
+    forget_memory(walk);
     cm_walk_release_buffers(walk);
     PyMem_Free(walk->buffers);
     cm_shades_free(walk);
@@ -135,7 +150,7 @@ void cm_walk_free(cm_walk *walk)
         walk->slotnames,      walk->protocol,      walk->str_name,     walk->str_class,  walk->str_reduce_ex,
         walk->str_reduce,     walk->str_getstate,  walk->str_locate,   walk->str_value,  walk->str_dispatch,
         walk->make_cell,      walk->set_attribute, walk->str_contents, walk->str_nature, walk->str_take_apart,
-        walk->str_sort_key,
+        walk->str_sort_key,   walk->str_owning,
     };
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         Py_XDECREF(objects[i]);

@@ -258,6 +258,7 @@ static int classify(cm_walk *walk, cm_type *info)
     }
     bool value = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "value") == 0;
     info->apart = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "apart") == 0;
+    info->owner = info->apart || (PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "owner") == 0);
     Py_DECREF(nature);
     if (reducer != Py_None)
         info->reducer = Py_NewRef(reducer);

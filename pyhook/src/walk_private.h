@@ -129,6 +129,7 @@ typedef struct cm_type {
     enum cm_type_kind kind;
     bool global_known; /* else `global` was not asked for yet */
     bool apart;        /* instances get pods of their own: they are often shared */
+    bool owner;        /* the arrays in instances are their own: they share no memory with others after loading */
 } cm_type;
 
 typedef struct cm_words {
@@ -162,6 +163,7 @@ enum cm_frame_flags {
     CM_FLAG_BUILD = 4,  /* a state: BUILD follows */
     CM_FLAG_FINAL = 8,  /* of a pod: what is around it was final */
     CM_FLAG_APART = 16, /* its elements get pods of their own */
+    CM_FLAG_OWNER = 32, /* an object of a type with `owner` */
 };
 
 typedef struct cm_frame {
@@ -209,6 +211,7 @@ struct cm_walk {
     uint32_t depth;     /* frames but those of pods and runs */
     uint32_t reducing;  /* CM_FRAME_REDUCE that do not have their object yet */
     uint32_t repeating; /* those of values in this pod: what is in them is remembered in the pod only */
+    uint32_t owning;    /* those of objects whose arrays are their own: `owning` of `reducers` is True */
     uint32_t ticks;
 
     cm_shadow *shadow;
@@ -242,8 +245,9 @@ struct cm_walk {
     PyObject *str_contents;       /* "cell_contents" */
     PyObject *protocol;           /* 5 */
     PyObject *str_reduce_ex, *str_reduce, *str_getstate, *str_name, *str_class;
-    PyObject *str_locate, *str_value, *str_dispatch, *str_nature, *str_take_apart, *str_sort_key; /* of Reducers */
-    bool fatal; /* the exception that is set ends the save */
+    PyObject *str_locate, *str_value, *str_dispatch, *str_nature, *str_take_apart, *str_sort_key,
+        *str_owning; /* of Reducers */
+    bool fatal;      /* the exception that is set ends the save */
 };
 
 /* Spreads what is megabytes apart; neighbours in memory stay neighbours, for they are walked together. */
@@ -398,6 +402,8 @@ PyObject *cm_walk_ordered(cm_walk *walk, PyObject *set);
 /* ---- walk_reduce.c ---- */
 /* Whether instances are saved as their class and dict, and the class need not be walked. 1 and the hash of its name; 0; -1. */
 CM_MUST_USE int cm_walk_is_plain(cm_walk *walk, PyTypeObject *type, uint64_t *class_hash);
+/* Sets `owning` of `reducers`. -1 with an exception. */
+CM_MUST_USE int cm_walk_own(cm_walk *walk, bool owning);
 /* Saves an object that has no opcodes of its own. As cm_walk_value. */
 CM_MUST_USE int cm_walk_reduce(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_step_reduce(cm_walk *walk);

@@ -494,6 +494,11 @@ static int walk_cell(cm_walk *walk, PyObject *cell)
     return cm_walk_memoize(walk, cell);
 }
 
+int cm_walk_own(cm_walk *walk, bool owning)
+{
+    return PyObject_SetAttr(walk->reducers, walk->str_owning, owning ? Py_True : Py_False);
+}
+
 int cm_walk_reduce(cm_walk *walk, PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
@@ -523,6 +528,11 @@ int cm_walk_reduce(cm_walk *walk, PyObject *object)
         result = cm_emit_global(walk, global);
     else
         result = walk_reduced(walk, object, call_reducer(walk, object, info), info->apart);
+    if (result == 1 && info->owner) {
+        cm_walk_top(walk)->flags |= CM_FLAG_OWNER;
+        if (walk->owning++ == 0 && cm_walk_own(walk, true) < 0)
+            result = -1;
+    }
 opaque:
     cm_trace_opaque(walk); /* its own pod's shade, if it has got one */
 out:
@@ -721,6 +731,8 @@ int cm_step_reduce(cm_walk *walk)
             break;
         case STAGE_END:
             walk->repeating -= frame->reduce.repeated != NULL;
+            if (frame->flags & CM_FLAG_OWNER && --walk->owning == 0 && cm_walk_own(walk, false) < 0)
+                return -1;
             cm_walk_pop(walk);
             return 0;
         }

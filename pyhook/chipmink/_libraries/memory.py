@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that several objects see: where it is, and memoryviews."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import operator
+from types import SimpleNamespace
+from typing import Any
+
+_SIMPLE = 0  # PyBUF_SIMPLE
+_FORMATS = frozenset("cbBhHiIlLqQnNfd?")  # that memoryview.cast knows
+
+
+class Call:
+    """Stands for what a function returns: it is saved as a call, and loaded as its result."""
+
+    __slots__ = ("__weakref__", "args", "function")
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.function = function
+        self.args = args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.args
+
+
+def method(name: str, *args: Any) -> Any:
+    """Give a function that calls a method; the standard library alone can load it."""
+    return operator.methodcaller(name, *args)
+
+
+class _Buffer(ctypes.Structure):
+    """Py_buffer."""
+
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def extent(exporter: Any) -> tuple[int, int, bool]:
+    """Give address, size and whether it is read-only, of the memory of a contiguous buffer."""
+    buffer = _Buffer()
+    api = ctypes.pythonapi
+    api.PyObject_GetBuffer(ctypes.py_object(exporter), ctypes.byref(buffer), _SIMPLE)
+    found = (buffer.buf or 0, buffer.len, bool(buffer.readonly))
+    api.PyBuffer_Release(ctypes.byref(buffer))
+    return found
+
+
+def _reduce_view(view: memoryview) -> tuple[Any, ...]:
+    """Reduce a memoryview to one of the same object, where that is one that can be saved."""
+    try:
+        return _on_object(view).__reduce__()
+    except (TypeError, ValueError, BufferError):
+        return bytes, (view.tobytes(),)  # as cloudpickle does
+
+
+def _on_object(view: memoryview) -> Call:
+    exporter = view.obj
+    cls: Any = type(exporter)
+    numpys = cls.__module__ == "numpy" and cls.__name__ == "ndarray"
+    if cls not in (bytes, bytearray, array.array) and not numpys:
+        raise TypeError("its object is saved in another way, or not at all")
+    with memoryview(exporter) as whole:
+        call = Call(memoryview, exporter)
+        same = (whole.format, whole.shape) == (view.format, view.shape)
+        if not (same and whole.strides == view.strides and whole.nbytes == view.nbytes):
+            if view.format not in _FORMATS or not view.nbytes:
+                raise TypeError("it cannot be cast to that")
+            start = extent(view)[0] - extent(exporter)[0]  # BufferError: not contiguous
+            if not 0 <= start <= whole.nbytes - view.nbytes:
+                raise ValueError("it is outside of its object")
+            call = Call(
+                operator.getitem, Call(method("cast", "B"), call), slice(start, start + view.nbytes)
+            )
+            if (view.format, view.ndim) != ("B", 1):
+                shape = (view.shape,) if view.ndim != 1 else ()
+                call = Call(method("cast", view.format, *shape), call)
+        return Call(method("toreadonly"), call) if view.readonly and not whole.readonly else call
+
+
+VIEWS = SimpleNamespace(reduce=_reduce_view)
