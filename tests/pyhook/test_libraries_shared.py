@@ -119,7 +119,8 @@ def test_arrays_on_segments(session: chipmink.Session, segment: shared_memory.Sh
     np = pytest.importorskip("numpy")
     array = np.ndarray((100, 6), "f8", segment.buf)
     array[:] = 1
-    namespace = {"array": array, "segment": segment, "row": array[3]}
+    view: Any = segment.buf
+    namespace = {"array": array, "segment": segment, "row": array[3], "view": view[:16]}
     assert session.save(namespace).unsaved == {}
     elsewhere(CHANGE, segment.name, 7, 0)
     checkpoint = session.save(namespace)
@@ -134,7 +135,11 @@ def test_arrays_on_segments(session: chipmink.Session, segment: shared_memory.Sh
             loaded["row"][1] = 8
             assert np.ndarray(600, "f8", loaded["segment"].buf)[19] == 8
     session.save(loaded)
-    del array, namespace, loaded
+    loaded = session.load(names=["view", "array"], at=2)
+    loaded["array"][0, 0] = 7
+    assert bytes(loaded["view"]) == np.array([7.0, 1.0]).tobytes()
+    del array, view, loaded
+    namespace.clear()
 
 
 @pytest.mark.filterwarnings(IN_USE)

@@ -94,6 +94,18 @@ def test_an_object_is_saved_and_loaded(session: chipmink.Session) -> None:
         reducers.unregister(LOCKED)
 
 
+def test_going_back(session: chipmink.Session) -> None:
+    reducers.register(LOCKED, save=save_locked, load=load_locked, unchanged=version)
+    namespace: dict[str, Any] = {"locked": Locked(1), "function": lambda: namespace}
+    session.save(namespace)
+    namespace["locked"].value, namespace["locked"].version = 2, 1
+    session.save(namespace)
+    session.checkout(1, into=namespace)
+    assert namespace["locked"].value == 1
+    session.save(namespace)
+    assert session.load()["locked"].value == 1
+
+
 def test_subclasses_only_where_asked_for(session: chipmink.Session) -> None:
     reducers.register(LOCKED, save=save_locked, load=load_locked)
     assert session.save({"more": MoreLocked(1)}).unsaved

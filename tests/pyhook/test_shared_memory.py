@@ -105,6 +105,12 @@ def test_a_change_is_seen_through_the_base(session: chipmink.Session) -> None:
         assert session.load()["base"][105] == session.load(names=["part"])["part"][5] == step
 
 
+def test_a_save_lets_go_of_arrays(session: chipmink.Session) -> None:
+    base = np.arange(1000.0)
+    session.save({"base": base, "parts": [base[3:5], base[:]]})
+    base.resize(2000, refcheck=True)  # refused if others hold on to it
+
+
 def test_read_only_views(session: chipmink.Session) -> None:
     base = np.arange(1000.0)
     view = base[:]

@@ -128,13 +128,19 @@ def load_memmap(place: tuple[Any, ...], layout: tuple[Any, ...], content: Any) -
         array = numpy.ndarray.__new__(numpy.memmap, shape, dtype, region, at, strides)
         for name in ("_mmap", "filename", "offset", "mode"):
             setattr(array, name, getattr(region, name))
-        if content is None or array.tobytes() == content.tobytes():
+        if content is None or _same(array, content):
             return array
     except (OSError, ValueError):
         if content is None:
             raise
     _warn(path)
     return content
+
+
+def _same(array: Any, content: Any) -> bool:
+    if not (array.flags.c_contiguous and content.flags.c_contiguous):
+        return bool(array.tobytes() == content.tobytes())
+    return bool((array.reshape(-1).view("u1") == content.reshape(-1).view("u1")).all())
 
 
 MAP = SimpleNamespace(reduce=_reduce_map, needs_save=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import mmap
 import operator
 from types import SimpleNamespace
 from typing import Any
@@ -71,7 +72,8 @@ def _on_object(view: memoryview) -> Call:
     exporter = view.obj
     cls: Any = type(exporter)
     numpys = cls.__module__ == "numpy" and cls.__name__ == "ndarray"
-    if cls not in (bytes, bytearray, array.array) and not numpys:
+    named = cls is mmap.mmap and _is_segment(exporter)
+    if cls not in (bytes, bytearray, array.array) and not numpys and not named:
         raise TypeError("its object is saved in another way, or not at all")
     with memoryview(exporter) as whole:
         call = Call(memoryview, exporter)
@@ -89,6 +91,12 @@ def _on_object(view: memoryview) -> Call:
                 shape = (view.shape,) if view.ndim != 1 else ()
                 call = Call(method("cast", view.format, *shape), call)
         return Call(method("toreadonly"), call) if view.readonly and not whole.readonly else call
+
+
+def _is_segment(mapped: mmap.mmap) -> bool:
+    from . import maps
+
+    return maps.is_segment(mapped)
 
 
 VIEWS = SimpleNamespace(reduce=_reduce_view)
