@@ -132,11 +132,15 @@ static int flatten(cm_save *save, const char *name, cm_checkpoint *from, const c
     cm_ahead_clear(&pods.ahead);
     if (!result)
         result = cm_save_variable_end(save, pod, CM_INDEX_ROOT, variable->type, variable->summary);
-    if (result)
+    if (result) {
         cm_save_variable_cancel(save);
-    else
-        save->variables[save->variable_count - 1].stored = variable->stored;
-    return result;
+        return result;
+    }
+    cm_saved_variable *saved = &save->variables[save->variable_count - 1];
+    saved->stored = variable->stored;
+    saved->preview = variable->preview;
+    saved->preview_size = variable->preview_size;
+    return 0;
 }
 
 /* ---- carrying ---------------------------------------------------------------------------------------------------- */

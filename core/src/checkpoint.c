@@ -5,16 +5,27 @@
 #include "pod.h"
 #include "tree.h"
 
-/* Version 2 is version 1 that may tell of a cell; it is written only where one is told of. */
-enum { VERSION_CELL = 2 };
-enum { HAS_MESSAGE = 1, HAS_CODE = 2, HAS_CELL = 4 };
+/*
+ * Version 2 is version 1 that tells of a cell, version 3 one whose variables have previews: they are written only where there are such,
+ * so that who does not know of them is told to use a newer Chipmink.
+ */
+enum { VERSION_CELL = 2, VERSION_PREVIEWS = 3 };
+enum { HAS_MESSAGE = 1, HAS_CODE = 2, HAS_CELL = 4, HAS_PREVIEWS = 8 };
+enum { IS_PLAIN = 1, HAS_PREVIEW = 2 }; /* of a variable */
+
+static uint8_t version_of(uint64_t has)
+{
+    return has & HAS_PREVIEWS ? VERSION_PREVIEWS : has & HAS_CELL ? VERSION_CELL : 1;
+}
 
 /* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
 {
     cm_buffer_clear(out);
-    const uint8_t version = c->cell ? VERSION_CELL : 1;
+    const uint64_t has = (c->message ? HAS_MESSAGE : 0U) | (c->code ? HAS_CODE : 0U) | (c->cell ? HAS_CELL : 0U) |
+                         (c->previews ? HAS_PREVIEWS : 0U);
+    const uint8_t version = version_of(has);
     cm_buffer_append(out, CM_MAGIC_CHECKPOINT, 3);
     cm_buffer_append(out, &version, 1);
     cm_buffer_string(out, c->session);
@@ -25,7 +36,7 @@ int cm_checkpoint_encode(const cm_checkpoint *c, cm_buffer *out)
         cm_buffer_append(out, &c->parents[i].id, sizeof(cm_id));
         cm_buffer_varint(out, c->parents[i].number);
     }
-    cm_buffer_varint(out, (c->message ? HAS_MESSAGE : 0U) | (c->code ? HAS_CODE : 0U) | (c->cell ? HAS_CELL : 0U));
+    cm_buffer_varint(out, has);
     if (c->message)
         cm_buffer_string(out, c->message);
     if (c->code)
@@ -79,10 +90,10 @@ int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
     const uint8_t *magic = cm_read_bytes(&reader, 4);
     if (!magic || memcmp(magic, CM_MAGIC_CHECKPOINT, 3) != 0)
         return cm_fail(EILSEQ, "not a checkpoint");
-    if (magic[3] < 1 || magic[3] > VERSION_CELL)
+    if (magic[3] < 1 || magic[3] > VERSION_PREVIEWS)
         return cm_fail(EPROTONOSUPPORT,
                        "a checkpoint of format %u: this Chipmink reads formats 1 to %d; use a newer one", magic[3],
-                       VERSION_CELL);
+                       VERSION_PREVIEWS);
     c->session = cm_read_string(&reader);
     c->number = cm_read_varint(&reader);
     c->time = (int64_t)cm_read_u64(&reader);
@@ -93,10 +104,11 @@ int cm_checkpoint_decode(const void *content, size_t size, cm_checkpoint *c)
         read_id(&reader, &c->parents[i].id);
         c->parents[i].number = cm_read_varint(&reader);
     }
-    uint64_t has = cm_read_bounded(&reader, HAS_MESSAGE | HAS_CODE | HAS_CELL);
-    if (!reader.bad && !(has & HAS_CELL) != (magic[3] != VERSION_CELL))
-        return cm_fail(EILSEQ, "damaged checkpoint: its format %s a cell, its flags do not",
-                       magic[3] == VERSION_CELL ? "tells of" : "knows of no");
+    uint64_t has = cm_read_bounded(&reader, HAS_MESSAGE | HAS_CODE | HAS_CELL | HAS_PREVIEWS);
+    if (!reader.bad && magic[3] != version_of(has))
+        return cm_fail(EILSEQ, "damaged checkpoint: what its flags tell of would be format %u, not %u", version_of(has),
+                       magic[3]);
+    c->previews = has & HAS_PREVIEWS;
     c->message = has & HAS_MESSAGE ? cm_read_string(&reader) : NULL;
     c->code = has & HAS_CODE ? cm_read_string(&reader) : NULL;
     if (has & HAS_CELL && read_cell(&reader, &c->cell))
@@ -146,13 +158,17 @@ void cm_variable_encode(const cm_variable *v, cm_buffer *out)
     cm_buffer_varint(out, v->size);
     cm_buffer_varint(out, v->stored);
     cm_buffer_varint(out, v->pods);
-    cm_buffer_varint(out, v->plain);
+    cm_buffer_varint(out, (v->plain ? IS_PLAIN : 0U) | (v->preview_size ? HAS_PREVIEW : 0U));
     cm_buffer_varint(out, v->changed);
     cm_buffer_u64(out, (uint64_t)v->changed_time);
     cm_buffer_append(out, &v->root.pod, sizeof(cm_id));
     cm_buffer_u64(out, v->root.page);
     cm_buffer_varint(out, v->root.index == CM_INDEX_ROOT ? 0 : (uint64_t)v->root.index + 1);
     cm_buffer_append(out, &v->content, sizeof(cm_id));
+    if (!v->preview_size)
+        return;
+    cm_buffer_varint(out, v->preview_size);
+    cm_buffer_append(out, &v->preview, sizeof(cm_id));
 }
 
 int cm_variable_decode(const void *value, size_t size, cm_variable *v)
@@ -164,7 +180,8 @@ int cm_variable_decode(const void *value, size_t size, cm_variable *v)
     v->size = cm_read_bounded(&reader, INT64_MAX);
     v->stored = cm_read_varint(&reader);
     v->pods = cm_read_varint(&reader);
-    v->plain = cm_read_bounded(&reader, 1);
+    uint64_t flags = cm_read_bounded(&reader, IS_PLAIN | HAS_PREVIEW);
+    v->plain = flags & IS_PLAIN;
     v->changed = cm_read_varint(&reader);
     v->changed_time = (int64_t)cm_read_u64(&reader);
     read_id(&reader, &v->root.pod);
@@ -172,6 +189,11 @@ int cm_variable_decode(const void *value, size_t size, cm_variable *v)
     uint64_t index = cm_read_bounded(&reader, UINT32_MAX);
     v->root.index = index ? (uint32_t)(index - 1) : CM_INDEX_ROOT;
     read_id(&reader, &v->content);
+    if (flags & HAS_PREVIEW) {
+        v->preview_size = cm_read_bounded(&reader, CM_PREVIEW_MOST);
+        read_id(&reader, &v->preview);
+        reader.bad |= v->preview_size == 0;
+    }
     if (reader.bad || reader.at != reader.end)
         return cm_fail(EILSEQ, "damaged variable record");
     return 0;
@@ -424,6 +446,27 @@ int cm_checkpoint_variable(cm_checkpoint *c, const char *name, const cm_variable
     *variable = count ? bsearch(name, all, count, sizeof *all, by_name) : NULL;
     if (!*variable)
         return cm_fail(ENOENT, "%s@%llu has no variable '%s'", c->session, (unsigned long long)c->number, name);
+    return 0;
+}
+
+int cm_checkpoint_preview(cm_checkpoint *c, const char *name, void **data, size_t *size)
+{
+    const cm_variable *v;
+    *data = NULL;
+    *size = 0;
+    int result = cm_checkpoint_variable(c, name, &v);
+    if (result || !v->preview_size)
+        return result;
+    cm_buffer content = CM_BUFFER_INIT;
+    result = cm_object_get(c->store, &v->preview, CM_KIND_CHUNK, &content);
+    if (!result && content.size != v->preview_size)
+        result = cm_fail(EILSEQ, "it has %zu bytes, not %llu", content.size, (unsigned long long)v->preview_size);
+    if (result) {
+        cm_buffer_free(&content);
+        return cm_fail_in(result, "the preview of '%s' in %s@%llu", name, c->session, (unsigned long long)c->number);
+    }
+    *data = content.data;
+    *size = content.size;
     return 0;
 }
 

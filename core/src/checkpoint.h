@@ -20,6 +20,7 @@ struct cm_checkpoint {
     int64_t time;
     char *message, *code; /* NULL: none */
     cm_cell *cell;        /* NULL: none; owned, with its error */
+    bool previews;        /* some variable has one */
     cm_parent *parents;
     size_t parent_count;
     uint64_t variable_count, namespace_size;

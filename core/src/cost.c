@@ -219,6 +219,16 @@ int cm_checkpoint_costs(cm_store *store, const char *session, cm_cost_visitor vi
     return finish(&c, result, visit);
 }
 
+/* Its objects, and its preview. */
+static int reach_variable(costs *c, const cm_variable *variable)
+{
+    cm_reached preview = {.id = variable->preview, .kind = CM_KIND_CHUNK, .size = variable->preview_size};
+    int result = cm_reach_from(c->reach, &(cm_reached){.id = variable->root.pod, .kind = CM_KIND_POD}, NULL, NULL);
+    if (!result && preview.size)
+        result = c->store->backend->ops->find(c->store->backend, &preview.id, 1, &preview.info);
+    return result || !preview.size ? result : cm_reach_from(c->reach, &preview, NULL, NULL);
+}
+
 int cm_variable_costs(cm_checkpoint *checkpoint, cm_cost_visitor visit, cm_progress_visitor progress, void *arg)
 {
     costs c;
@@ -234,8 +244,7 @@ int cm_variable_costs(cm_checkpoint *checkpoint, cm_cost_visitor visit, cm_progr
         char *name = strdup(variables[i].name);
         result = name ? begin_unit(&c, name, 0, variables[i].size) : no_memory();
         if (!result)
-            result =
-                cm_reach_from(c.reach, &(cm_reached){.id = variables[i].root.pod, .kind = CM_KIND_POD}, NULL, NULL);
+            result = reach_variable(&c, &variables[i]);
     }
     return finish(&c, result, visit);
 }

@@ -66,8 +66,8 @@ static cm_variable *find(cm_variable *variables, size_t count, const char *name)
 }
 
 /*
- * What did not change keeps the time it last changed; and what it takes on disk, which depends on what else is put at the same time
- * where parts of it are equal.
+ * What did not change keeps the time it last changed, and how it looked then; and what it takes on disk, which depends on what else is put at
+ * the same time where parts of it are equal.
  */
 static void keep_facts(cm_variable *variable, const cm_variable *before)
 {
@@ -75,6 +75,10 @@ static void keep_facts(cm_variable *variable, const cm_variable *before)
         return;
     variable->changed = before->changed;
     variable->changed_time = before->changed_time;
+    if (before->preview_size) {
+        variable->preview = before->preview;
+        variable->preview_size = before->preview_size;
+    }
     if (variable->root.page == before->root.page && variable->pods == before->pods)
         variable->stored = before->stored;
 }
@@ -239,12 +243,8 @@ static int three_ways(merging *m)
 /* What an earlier try took over, before the head moved again. */
 static void forget_merge(cm_save *save)
 {
-    while (save->variable_count > save->own_variables) {
-        cm_saved_variable *v = &save->variables[--save->variable_count];
-        free(v->name);
-        free(v->type);
-        free(v->summary);
-    }
+    while (save->variable_count > save->own_variables)
+        cm_saved_variable_clear(&save->variables[--save->variable_count]);
     while (save->carried_count > save->own_carried)
         cm_variable_clear(&save->carried[--save->carried_count].variable);
     while (save->arrived_count)
@@ -282,8 +282,7 @@ static int add_arrivals(merging *m)
     if (!result && save->variable_count > save->own_variables)
         result = cm_save_drain(save);
     for (size_t i = save->own_variables; i < save->variable_count && !result; i++) {
-        cm_variable v = {
-            .name = save->variables[i].name, .type = save->variables[i].type, .summary = save->variables[i].summary};
+        cm_variable v = cm_save_given(&save->variables[i]);
         result = cm_save_measure(save, i, &v);
         if (!result)
             result = put_in(m, v);

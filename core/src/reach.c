@@ -170,6 +170,8 @@ static int map_part(void *arg, const cm_map_entry *entry, bool leaf)
     int result = cm_variable_decode(entry->value, entry->value_size, &v);
     if (!result)
         result = add_part(f, &v.root.pod, CM_KIND_POD, 0);
+    if (!result && v.preview_size)
+        result = add_part(f, &v.preview, CM_KIND_CHUNK, v.preview_size);
     cm_variable_clear(&v);
     return result;
 }

@@ -113,10 +113,39 @@ int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const
                              .pod = pod,
                              .index = index == CM_INDEX_ROOT ? pod->root : index,
                              .first_pod = save->variable_first,
-                             .end_pod = save->pod_count};
+                             .end_pod = save->pod_count,
+                             .picture = CM_BUFFER_INIT};
     save->variable_count++;
     save->variable_name = NULL;
     return v->type && v->summary ? 0 : cm_fail(ENOMEM, "out of memory");
+}
+
+int cm_save_preview(cm_save *save, const char *name, const char *media_type, const void *data, size_t size)
+{
+    static const uint8_t signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    cm_saved_variable *found = NULL;
+    for (size_t i = save->variable_count; i > 0 && !found; i--)
+        if (strcmp(save->variables[i - 1].name, name) == 0)
+            found = &save->variables[i - 1];
+    if (save->committer_started || !found)
+        return cm_fail(save->committer_started ? EINVAL : ENOENT, "no preview can be given of '%s': it %s", name,
+                       save->committer_started ? "is being written" : "was not built");
+    if (strcmp(media_type, "image/png") != 0 || size < sizeof signature ||
+        memcmp(data, signature, sizeof signature) != 0)
+        return cm_fail(EINVAL, "the preview of '%s' is not a PNG (%s)", name, media_type);
+    if (size > CM_PREVIEW_MOST)
+        return cm_fail(EFBIG, "the preview of '%s' has %zu bytes; at most %d are kept", name, size, CM_PREVIEW_MOST);
+    cm_buffer_clear(&found->picture);
+    cm_buffer_append(&found->picture, data, size);
+    return found->picture.error ? cm_fail(ENOMEM, "out of memory for a preview") : 0;
+}
+
+void cm_saved_variable_clear(cm_saved_variable *v)
+{
+    free(v->name);
+    free(v->type);
+    free(v->summary);
+    cm_buffer_free(&v->picture);
 }
 
 void cm_save_variable_cancel(cm_save *save)
@@ -249,11 +278,8 @@ void cm_save_free(cm_save *save)
     cm_known_free(save->pending);
     for (uint32_t i = 0; i < save->pod_count; i++)
         cm_pod_destroy(save->pods[i]);
-    for (size_t i = 0; i < save->variable_count; i++) {
-        free(save->variables[i].name);
-        free(save->variables[i].type);
-        free(save->variables[i].summary);
-    }
+    for (size_t i = 0; i < save->variable_count; i++)
+        cm_saved_variable_clear(&save->variables[i]);
     for (size_t i = 0; i < save->unsaved_count; i++) {
         free(save->unsaved[i].name);
         free(save->unsaved[i].reason);

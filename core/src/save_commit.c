@@ -220,6 +220,8 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
                        .namespace_size = namespace_size(save),
                        .unsaved = unsaved,
                        .unsaved_count = unsaved_count};
+    for (size_t i = 0; i < count && !c.previews; i++)
+        c.previews = variables[i].preview_size != 0;
     if (save->parent) {
         parent = (cm_parent){save->parent->id, save->parent->number};
         c.parents = &parent;
@@ -289,6 +291,24 @@ static int follow_head(cm_save *save)
 
 enum { TRIES = 100 }; /* each lost try is somebody else's commit */
 
+cm_variable cm_save_given(const cm_saved_variable *v)
+{
+    return (cm_variable){.name = v->name,
+                         .type = v->type,
+                         .summary = v->summary,
+                         .preview = v->preview,
+                         .preview_size = v->preview_size};
+}
+
+/* A chunk of its own, whatever its size: it is read whole. */
+static int put_preview(cm_save *save, cm_saved_variable *v)
+{
+    if (!v->picture.size)
+        return 0;
+    v->preview_size = v->picture.size;
+    return cm_save_put_object(save, CM_KIND_CHUNK, NULL, &v->picture, &v->preview);
+}
+
 static int commit(cm_save *save)
 {
     cm_cleanup(cm_cleanup_free) cm_variable *ours = calloc(save->variable_count + 1, sizeof *ours);
@@ -298,10 +318,10 @@ static int commit(cm_save *save)
     save->own_variables = save->variable_count;
     save->own_carried = save->carried_count;
     for (size_t i = 0; i < save->variable_count && !result; i++) {
-        ours[i].name = save->variables[i].name;
-        ours[i].type = save->variables[i].type;
-        ours[i].summary = save->variables[i].summary;
-        result = cm_save_measure(save, i, &ours[i]);
+        result = put_preview(save, &save->variables[i]);
+        ours[i] = cm_save_given(&save->variables[i]);
+        if (!result)
+            result = cm_save_measure(save, i, &ours[i]);
     }
     if (!result)
         result = commit_once(save, ours);

@@ -105,6 +105,9 @@ typedef struct cm_saved_variable {
     uint32_t first_pod, end_pod; /* sequences of the pods built for it */
     uint64_t stored;             /* of one that was flattened: of what it was made from; else 0 */
     cm_id content;               /* once it was measured */
+    cm_buffer picture;           /* a preview that is not in the store yet */
+    cm_id preview;               /* one that is */
+    uint64_t preview_size;       /* 0: none */
 } cm_saved_variable;
 
 /* A variable taken over from a checkpoint by reference. Owns its strings. */
@@ -221,6 +224,9 @@ void cm_save_stop_workers(cm_save *save);
 /* save.c: reads the session's head, and opens its checkpoint as the parent. */
 CM_MUST_USE int cm_save_open_head(cm_save *save);
 
+/* save.c */
+void cm_saved_variable_clear(cm_saved_variable *variable);
+
 /* carry.c */
 void cm_save_clear_carried(cm_save *save);
 
@@ -236,7 +242,8 @@ void cm_save_page_of(const cm_pod *pod, struct cm_page *out);
  */
 CM_MUST_USE int cm_save_merge(cm_save *save, const cm_variable *ours, cm_variable **final, size_t *count);
 
-/* save_commit.c */
+/* save_commit.c: the variable as it was given, for cm_save_measure to fill. Borrows its strings. */
+cm_variable cm_save_given(const cm_saved_variable *variable);
 void *cm_save_committer(void *save);
 
 #endif

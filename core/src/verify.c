@@ -96,6 +96,9 @@ static int verify_variables(verifying *v, cm_checkpoint *c)
             return cm_fail(ENOMEM, "out of memory");
         v->report->variables++;
         result = verify_part(v, &(cm_reached){.id = variables[i].root.pod, .kind = CM_KIND_POD}, where);
+        cm_reached preview = {.id = variables[i].preview, .kind = CM_KIND_CHUNK, .size = variables[i].preview_size};
+        if (!result && preview.size)
+            result = verify_part(v, &preview, where);
     }
     return result;
 }

@@ -32,7 +32,8 @@ static int write_variable(void *arg, const cm_map_entry *entry, bool leaf)
     if (leaf && cm_variable_decode(entry->value, entry->value_size, &v) == 0) {
         cm_buffer_append(&seed, "v", 1);
         cm_buffer_append(&seed, entry->value, entry->value_size);
-        write_seed("checkpoint", v.changed > 1 ? "variable2" : "variable1", seed.data, seed.size);
+        const char *name = v.preview_size ? "variable-with-preview" : v.changed > 1 ? "variable2" : "variable1";
+        write_seed("checkpoint", name, seed.data, seed.size);
     }
     cm_variable_clear(&v);
     cm_buffer_free(&seed);
@@ -136,6 +137,49 @@ static void write_chains(void)
     write_chain("refuse/delta", "too-deep", CM_DELTA_DEPTH, 0);
 }
 
+static void write_record(const char *target, const char *name, char what, const cm_buffer *record)
+{
+    cm_buffer seed = CM_BUFFER_INIT;
+    cm_buffer_append(&seed, &what, 1);
+    cm_buffer_append(&seed, record->data, record->size);
+    write_seed(target, name, seed.data, seed.size);
+    cm_buffer_free(&seed);
+}
+
+/* Records of variables whose previews, and of checkpoints whose formats, are not what their flags say. */
+static void write_previews(void)
+{
+    enum { FLAGS = 8, PREVIEW = 1 + sizeof(cm_id), VERSION = 3 };
+    cm_variable v = {.type = "t", .summary = "s", .plain = true, .preview_size = 100};
+    cm_buffer record = CM_BUFFER_INIT;
+    cm_variable_encode(&v, &record);
+    write_record("checkpoint", "variable-small-preview", 'v', &record);
+    record.data[FLAGS] ^= 2;
+    write_record("refuse/checkpoint", "preview-not-told-of", 'v', &record);
+    record.data[FLAGS] ^= 4;
+    write_record("refuse/checkpoint", "variable-with-unknown-flags", 'v', &record);
+    record.data[FLAGS] ^= 6;
+    record.data[record.size - PREVIEW] = 0;
+    write_record("refuse/checkpoint", "preview-of-no-bytes", 'v', &record);
+    record.size--;
+    write_record("refuse/checkpoint", "preview-cut", 'v', &record);
+    record.size -= PREVIEW - 1;
+    write_record("refuse/checkpoint", "preview-missing", 'v', &record);
+    cm_buffer_clear(&record);
+    v.preview_size = CM_PREVIEW_MOST + 1;
+    cm_variable_encode(&v, &record);
+    write_record("refuse/checkpoint", "preview-too-large", 'v', &record);
+    for (int previews = 0; previews < 2; previews++) {
+        const cm_checkpoint c = {.session = (char *)"s", .number = 1, .previews = previews};
+        must(cm_checkpoint_encode(&c, &record) == 0);
+        if (previews)
+            write_record("checkpoint", "previews", 'c', &record);
+        record.data[VERSION] = previews ? 1 : 3;
+        write_record("refuse/checkpoint", previews ? "previews-in-format-1" : "previews-format-without", 'c', &record);
+    }
+    cm_buffer_free(&record);
+}
+
 static node *list_of(arena *a, size_t count, node **items)
 {
     node *n = node_new(a, NODE_LIST);
@@ -152,6 +196,7 @@ int main(int argc, char **argv)
     }
     out = argv[1];
     write_chains();
+    write_previews();
     char directory[] = "/tmp/chipmink-corpus-XXXXXX", path[64];
     must(mkdtemp(directory));
     snprintf(path, sizeof path, "%s/store", directory);
@@ -182,6 +227,12 @@ int main(int argc, char **argv)
              save, &(cm_cell){.execution = 7, .duration_ns = 1500000, .error = "ZeroDivisionError: of what"}) == 0);
     c = finish(save);
     write_checkpoint(store, c, "atom");
+    cm_checkpoint_unref(c);
+    save = begin(store, "seed");
+    save_node(save, "shown", node_int(&a, 8), &(cutting){{1}, 0, 0});
+    must(cm_save_preview(save, "shown", "image/png", "\x89PNG\r\n\x1a\n and so on", 18) == 0);
+    c = finish(save);
+    write_checkpoint(store, c, "preview");
     cm_checkpoint_unref(c);
     cm_store_unref(store);
     arena_free(&a);

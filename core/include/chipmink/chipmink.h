@@ -187,8 +187,12 @@ typedef struct cm_variable {
     uint64_t changed;     /* number of the checkpoint it last changed in */
     int64_t changed_time; /* and the time of that */
     cm_address root;
-    cm_id content; /* equal ids: equal linked pickles */
+    cm_id content;         /* equal ids: equal linked pickles */
+    cm_id preview;         /* what it looks like: an object, a PNG */
+    uint64_t preview_size; /* bytes of that; 0: it has none */
 } cm_variable;
+
+enum { CM_PREVIEW_MOST = 1 << 20 /* bytes of a preview */ };
 
 typedef struct cm_save_stats {
     uint64_t logical_bytes; /* of all variables' pickles, shared content counted once */
@@ -253,6 +257,8 @@ CM_API CM_MUST_USE int cm_checkpoint_variables(cm_checkpoint *checkpoint, const 
 /* [blocks] -ENOENT: no such variable in it. */
 CM_API CM_MUST_USE int cm_checkpoint_variable(cm_checkpoint *checkpoint, const char *name,
                                               const cm_variable **variable);
+/* [blocks] What the variable looks like, a PNG, verified; the caller frees *data. *data is NULL if it has no preview. */
+CM_API CM_MUST_USE int cm_checkpoint_preview(cm_checkpoint *checkpoint, const char *name, void **data, size_t *size);
 /* [blocks] Everything the checkpoint consists of, each object once: its own record, maps, pods, trees, chunks. */
 CM_API CM_MUST_USE int cm_checkpoint_objects(cm_checkpoint *checkpoint, cm_object_visitor visit, void *arg);
 

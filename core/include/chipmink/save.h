@@ -63,6 +63,13 @@ CM_API CM_MUST_USE int cm_save_variable_begin(cm_save *save, const char *name);
 CM_API CM_MUST_USE int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const char *type,
                                             const char *summary);
 CM_API void cm_save_variable_cancel(cm_save *save);
+/*
+ * After cm_save_variable_end and before the commit: what the variable looks like, as bytes of `media_type`, which must be "image/png",
+ * at most CM_PREVIEW_MOST. Copied; a later one replaces an earlier one. A variable that turns out to be as it was in the parent keeps
+ * the preview that it has there, if it has one. -ENOENT: no such variable was built. -EINVAL: these are no such bytes. -EFBIG
+ */
+CM_API CM_MUST_USE int cm_save_preview(cm_save *save, const char *name, const char *media_type, const void *data,
+                                       size_t size);
 /* Lists a variable as not saved, with the reason. */
 CM_API CM_MUST_USE int cm_save_unsaved(cm_save *save, const char *name, const char *reason);
 typedef int (*cm_unsaved_visitor)(void *arg, const char *name, const char *reason);
