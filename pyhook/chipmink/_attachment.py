@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import _around, _loading, _namespace, _summary, _views
+from . import _around, _figures, _loading, _namespace, _summary, _views
 from ._background import Background
 from ._cells import is_pure
 from ._checkpoint import Cell, Checkpoint
@@ -400,10 +400,14 @@ class Attachment:
                 self._waiting.append(how)
             elif self._pure and not self._code and self._saved_last():
                 self._background.same(self._job(code, message, cell, anew=False))
-            elif not self._background.wait(0) and self._can_wait():
+            elif not (self._background.wait(0) and self._is_quick()) and self._can_wait():
                 self._waiting.append(how)
             else:
                 self._try(self._begin_save, *how)
+
+    def _is_quick(self) -> bool:
+        """Tell whether there are no figures that a save may draw."""
+        return not _figures.figures_in(self._items())
 
     def _can_wait(self) -> bool:
         """Tell whether what is there now will be there later, and can be saved then."""

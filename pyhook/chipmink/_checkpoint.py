@@ -203,6 +203,20 @@ class Checkpoint:
         found = map(_variable, self._core.variables())
         return MappingProxyType({v.name: v for v in sorted(found, key=lambda v: v.rank)})
 
+    def preview(self, name: str) -> bytes | None:
+        """Give what a variable looked like, as a PNG: that of a figure of matplotlib.
+
+        None if there is none: it is no figure, or one that took too long to draw. Runs no code.
+
+        Raises
+        ------
+        NotFound
+            There is no such variable.
+        Corrupt
+            Stored bytes are damaged.
+        """
+        return self._core.preview(name)
+
     def load(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Load its variables, or the named ones; see `Session.load`."""
         return _loading.load(self._core, names)

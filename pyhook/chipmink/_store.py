@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from . import _core, _loading, _namespace, _summary
+from . import _core, _figures, _loading, _namespace, _summary
 from ._checkpoint import Cell, Checkpoint, Diff
 from ._command import embedded_by_default, find_command
 from ._errors import Arrived, Error, NotFound, StoreError, StoreNotFound
@@ -71,6 +71,7 @@ class Store:
         self._branches: dict[str, str | None] = {}
         # What each session's namespace consisted of when it was last saved.
         self._shadows: dict[str, _core.Shadow] = {}
+        self._previews = _figures.Previews()
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
             self._handle = _open_handle(path, embedded)
 
@@ -456,6 +457,7 @@ class Session:
             job.branch,
             cell and (cell.execution, int(cell.seconds * 1e9), _text("error", cell.error)),
             job.if_changed,
+            store._previews.of(job.items or ()),
         )
 
     @staticmethod

@@ -3,13 +3,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import datetime
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._checkpoint import Checkpoint, Diff, Variable
+from ._errors import Error
 
 _LINE = 60  # characters shown of a message or a line of code
+_PICTURES = 20  # shown in a table
+
+
+class Pictured(str):
+    """The text of a cell, with a picture (a PNG) below it in HTML."""
+
+    picture: bytes | None = None
 
 
 class Table:
@@ -74,6 +84,9 @@ class Table:
         text = html.escape(cell)
         if "\n" in cell or self.columns[column] in ("", "code"):
             text = f'<pre style="margin:0;background:none">{text}</pre>'
+        if isinstance(cell, Pictured) and cell.picture:
+            data = base64.b64encode(cell.picture).decode()
+            text += f'<img style="max-width:320px" src="data:image/png;base64,{data}">'
         wrap = "nowrap" if align == "right" else "normal"
         style = f"text-align:{align};vertical-align:top;white-space:{wrap}"
         return f'<td style="{style}">{text}</td>'
@@ -191,17 +204,26 @@ def log(
     return table
 
 
-def _facts(variable: Variable) -> str:
-    lines = variable.summary.splitlines()
-    return "\n".join(lines[:8]) if lines else ""
-
-
 def diff(before: Checkpoint | None, after: Checkpoint, found: Diff) -> Table:
     """Show what differs, with a preview of both sides."""
+    pictures = 0
+
+    def facts(checkpoint: Checkpoint | None, variable: Variable) -> Pictured:
+        nonlocal pictures
+        shown = Pictured(_preview("\n".join(variable.summary.splitlines()[:8])))
+        if checkpoint is not None and pictures < _PICTURES:
+            with contextlib.suppress(Error, ValueError):  # damaged, or not to be asked for by name
+                shown.picture = checkpoint.preview(variable.name)
+            pictures += shown.picture is not None
+        return shown
+
     rows = [
-        *(("added", n, v.type, "", size(v.size), "", _facts(v)) for n, v in found.added.items()),
         *(
-            ("removed", n, v.type, size(v.size), "", _facts(v), "")
+            ("added", n, v.type, "", size(v.size), "", facts(after, v))
+            for n, v in found.added.items()
+        ),
+        *(
+            ("removed", n, v.type, size(v.size), "", facts(before, v), "")
             for n, v in found.removed.items()
         ),
         *(
@@ -211,8 +233,8 @@ def diff(before: Checkpoint | None, after: Checkpoint, found: Diff) -> Table:
                 v.type if u.type == v.type else f"{u.type} -> {v.type}",
                 size(u.size),
                 size(v.size),
-                _facts(u),
-                _facts(v),
+                facts(before, u),
+                facts(after, v),
             )
             for n, (u, v) in found.changed.items()
         ),
@@ -220,7 +242,7 @@ def diff(before: Checkpoint | None, after: Checkpoint, found: Diff) -> Table:
     sides = f"{before.number if before else 'nothing'} -> {after.number}"
     title = sides if rows else f"{sides}: no variable differs"
     columns = ("what", "variable", "type", "size before ", "after ", "before", "after")
-    return Table(title, columns, ((*row[:5], *map(_preview, row[5:])) for row in rows))
+    return Table(title, columns, rows)
 
 
 def _preview(text: str) -> str:

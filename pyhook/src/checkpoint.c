@@ -186,6 +186,26 @@ static PyObject *checkpoint_variable(PyObject *self, PyObject *args)
     return result < 0 ? raise_for(self, result) : cm_variable_tuple(variable);
 }
 
+static PyObject *checkpoint_preview(PyObject *self, PyObject *args)
+{
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    void *data = NULL;
+    size_t size = 0;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_checkpoint_preview(cm_checkpoint_unwrap(self), name, &data, &size);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return raise_for(self, result);
+    if (!data)
+        Py_RETURN_NONE;
+    PyObject *picture = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+    free(data);
+    return picture;
+}
+
 typedef struct differences {
     PyThreadState *state; /* released while the core works, held while a difference is noted */
     PyObject *list;
@@ -390,6 +410,8 @@ static PyMethodDef methods[] = {
     {"variables", checkpoint_variables, METH_NOARGS,
      PyDoc_STR("variables()\n--\n\nAll variables by name, each a tuple of the fields of chipmink.Variable.")},
     {"variable", checkpoint_variable, METH_VARARGS, PyDoc_STR("variable(name, /)\n--\n\nThe tuple of one variable.")},
+    {"preview", checkpoint_preview, METH_VARARGS,
+     PyDoc_STR("preview(name, /)\n--\n\nWhat the variable looks like, a PNG; None: that was not saved.")},
     {"diff", checkpoint_diff, METH_O,
      PyDoc_STR("diff(before, /)\n--\n\n[('A' | 'R' | 'C', variable before or None, after or None)] from `before`.")},
     {"objects", checkpoint_objects, METH_NOARGS,

@@ -378,7 +378,7 @@ static int set_cell(const cm_module *module, cm_save *save, const cm_cell *cell)
 
 const char cm_py_save_doc[] = PyDoc_STR(
     "save(store, session, items, message, code, describe, bases, shadow, branch=None, cell=None, "
-    "if_changed=False)\n--\n\n"
+    "if_changed=False, previews=None)\n--\n\n"
     "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
     "but "
     "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
@@ -387,7 +387,9 @@ const char cm_py_save_doc[] = PyDoc_STR(
     "the next save of the same namespace. With `branch` the checkpoint is made on that branch, wherever the head is. "
     "`cell`: (execution number, nanoseconds, error or None). `if_changed`: without a change none is made, and the "
     "parent "
-    "is given. With items None the variables are those that the parent has. Returns a Saving.");
+    "is given. With items None the variables are those that the parent has. `previews`: {name: PNG}, what variables "
+    "look "
+    "like; of those that cannot be saved they are ignored. Returns a Saving.");
 
 /* With items NULL the save is of what the head has. Non-zero: an exception is set. */
 static int begin(const cm_module *module, saving_object *saving, PyObject *store_object, const char *branch,
@@ -418,23 +420,50 @@ static int take_in(const cm_module *module, saving_object *saving, PyObject *ite
     return result ? result : save_items(module, saving->save, saving->walk, items);
 }
 
+static int give_previews(const cm_module *module, cm_save *save, PyObject *previews)
+{
+    PyObject *name, *picture;
+    Py_ssize_t position = 0;
+    int result = 0;
+    while (previews && !result && PyDict_Next(previews, &position, &name, &picture)) {
+        Py_ssize_t size = 0;
+        const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &size) : NULL;
+        PyErr_Clear();
+        if (!text || strlen(text) != (size_t)size)
+            continue; /* no store can hold the variable under its name */
+        if (!PyBytes_Check(picture)) {
+            PyErr_SetString(PyExc_TypeError, "previews are bytes");
+            return -EINVAL;
+        }
+        result =
+            cm_save_preview(save, text, "image/png", PyBytes_AS_STRING(picture), (size_t)PyBytes_GET_SIZE(picture));
+        if (result == -ENOENT)
+            result = 0; /* the variable is unsaved */
+    }
+    if (result < 0)
+        cm_raise(module, result);
+    return result;
+}
+
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store", "session", "items",  "message", "code",       "describe",
-                                           "bases", "shadow",  "branch", "cell",    "if_changed", NULL};
+    static const char *const keywords[] = {"store",  "session", "items", "message",    "code",     "describe", "bases",
+                                           "shadow", "branch",  "cell",  "if_changed", "previews", NULL};
     cm_module *module = PyModule_GetState(self);
-    PyObject *store, *items, *describe, *bases, *shadow;
+    PyObject *store, *items, *describe, *bases, *shadow, *previews = NULL;
     const char *session, *message, *code, *branch = NULL;
     cm_cell cell = {0};
     int if_changed = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&p", (char **)keywords, module->store, &store,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pO", (char **)keywords, module->store, &store,
                                      &session, &items, &message, &code, &describe, &PyDict_Type, &bases, module->shadow,
-                                     &shadow, &branch, convert_cell, &cell, &if_changed))
+                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews))
         return NULL;
     if (items == Py_None)
         items = NULL;
-    if (items && !PyList_Check(items)) {
-        PyErr_SetString(PyExc_TypeError, "items is a list or None");
+    if (previews == Py_None)
+        previews = NULL;
+    if ((items && !PyList_Check(items)) || (previews && !PyDict_Check(previews))) {
+        PyErr_SetString(PyExc_TypeError, "items is a list or None, previews a dict or None");
         return NULL;
     }
     saving_object *saving = (saving_object *)module->saving->tp_alloc(module->saving, 0);
@@ -455,7 +484,7 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     if (if_changed)
         cm_save_if_changed(saving->save);
     if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items)) ||
-        commit(module, saving->save, message, code))
+        give_previews(module, saving->save, previews) || commit(module, saving->save, message, code))
         goto failed;
     if (saving->walk)
         cm_walk_release(saving->walk);

@@ -124,6 +124,29 @@ def test_log_status_and_diff(kernel: Kernel) -> None:
     assert "no variable differs" in kernel.good("%chipmink diff")  # what the last cell changed
 
 
+def test_figures_show(start: Callable[..., Kernel], path: Path) -> None:
+    """Pictures are saved behind the cells, and change nothing that a cell sees."""
+    pytest.importorskip("matplotlib_inline")
+    kernel = start(CHIPMINK_EMBEDDED="1")
+    kernel.good("%matplotlib inline\nimport matplotlib.pyplot as plt, chipmink._figures")
+    kernel.good("chipmink._figures.LIMIT = 60  # this machine may be busy")
+    kernel.good(ATTACH)
+    drawn, changed = "fig, ax = plt.subplots(); ax.plot([1, 3, 2]);", "ax.set_title('changed');"
+    kernel.good(drawn)
+    kernel.good("n = fig.number; assert plt.get_fignums() == []")
+    kernel.good(changed)
+    kernel.good("assert plt.get_fignums() == [] and ax.get_title() == 'changed'")
+    diff = kernel.run("%chipmink diff 3 4")
+    assert "matplotlib.figure.Figure" in diff.out
+    assert diff.html.count('src="data:image/png;base64,iVBOR') == 4  # two variables, two sides
+    kernel.settle()
+    cells = {c.code: c for c in chipmink.open(path).session("analysis").log()}
+    before, after = cells[drawn], cells[changed]
+    assert before.preview("fig") == before.preview("ax") is not None
+    assert after.preview("fig") == after.preview("ax") not in (None, before.preview("ax"))
+    assert before.preview("plt") is None
+
+
 def test_undo_and_redo(kernel: Kernel, saved: Saved) -> None:
     kernel.good("import numpy as np; big = np.ones(100_000); x = [1]; alias = x; shared = {'x': x}")
     kernel.good("x.append(2); y = 7")

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Previews of figures: what they show, what they leave alone, and what they may cost."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chipmink
+import numpy as np
+import pytest
+from chipmink import _figures
+
+pytest.importorskip("matplotlib")
+import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    matplotlib.use("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing may take its time: what is drawn is the subject, and the machine is busy."""
+    monkeypatch.setattr(_figures, "LIMIT", 60)
+
+
+def plotted(*values: float) -> tuple[Any, Any]:
+    figure, axes = plt.subplots()
+    axes.plot(values or (1, 3, 2), color="red", linewidth=9)
+    return figure, axes
+
+
+def picture(png: bytes | None) -> Any:
+    assert png is not None
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image
+
+
+@pytest.mark.usefixtures("patient")
+def test_figures_and_axes(session: chipmink.Session) -> None:
+    figure, axes = plotted()
+    both, parts = plt.subplots(1, 2, figsize=(30, 10))
+    flat = Figure(figsize=(4, 2), facecolor="blue")
+    inner = flat.subfigures(1, 2)[0].subplots()
+    saved = session.save(
+        {"figure": figure, "axes": axes, "both": both, "parts": parts, "flat": flat, "inner": inner}
+        | {"number": 1, "Figure": Figure}
+    )
+    assert not saved.unsaved
+    image = picture(saved.preview("figure"))
+    assert image.size == (640, 480)
+    red = np.all(np.asarray(image)[..., :3] == (255, 0, 0), axis=2)
+    assert red.sum() > 1000
+    assert not image.info.keys() & {"Software", "Creation Time"}
+    assert saved.preview("axes") == saved.preview("figure")
+    assert picture(saved.preview("both")).size == (800, 267)
+    assert saved.preview("parts") is None  # an array of them
+    assert picture(saved.preview("flat")).getpixel((0, 0)) == (0, 0, 255, 255)
+    assert saved.preview("inner") == saved.preview("flat")
+    assert saved.preview("number") is saved.preview("Figure") is None
+    with pytest.raises(chipmink.NotFound):
+        saved.preview("nothing")
+    assert session.store.verify().damage == ()
+
+
+@pytest.mark.usefixtures("patient")
+def test_only_changes_are_drawn(session: chipmink.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = _figures._draw
+    monkeypatch.setattr(_figures, "_draw", lambda *args: drawn.append(1) or draw(*args))
+    figure, axes = plotted()
+    first = session.save({"figure": figure, "axes": axes})
+    assert len(drawn) == 1
+    again = session.save({"figure": figure, "axes": axes, "more": 1})
+    assert len(drawn) == 1
+    assert again.preview("figure") == first.preview("figure")
+    axes.lines[0].set_ydata([1, 30, 2])
+    changed = session.save({"figure": figure, "axes": axes})
+    assert len(drawn) == 2
+    assert changed.preview("figure") != first.preview("figure")
+    assert session.load(1, names=["figure"])["figure"].axes
+    other = session.save({"figure": plotted()[0]})
+    assert other.preview("figure") == first.preview("figure")
+
+
+@pytest.mark.usefixtures("patient")
+def test_nothing_is_changed(
+    session: chipmink.Session, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the figure, not pyplot, not what is warned of; and nothing is said."""
+    figure, axes = plt.subplots(layout="constrained")
+    axes.plot([1, 2])
+    axes.set_title("\N{CJK UNIFIED IDEOGRAPH-4E2D}")  # its glyph is missing: there is a warning
+    current, _ = plotted()
+    drawn = []
+    figure.canvas.mpl_connect("draw_event", drawn.append)
+    canvas, dpi, stale, place = figure.canvas, figure.dpi, figure.stale, axes.get_position()
+    level, filters = logging.getLogger("matplotlib").level, list(warnings.filters)
+    saved = session.save({"figure": figure})
+    assert saved.preview("figure") is not None
+    assert figure.canvas is canvas
+    assert (figure.dpi, figure.stale) == (dpi, stale)
+    assert np.array_equal(axes.get_position().get_points(), place.get_points())
+    assert not drawn
+    assert plt.gcf() is current
+    assert len(plt.get_fignums()) == 2
+    assert matplotlib.get_backend().lower() == "agg"
+    assert logging.getLogger("matplotlib").level == level
+    assert warnings.filters == filters
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    unchanged = session.save({"figure": figure})
+    assert unchanged.variables["figure"].changed == 1
+
+
+class Loud(Figure):
+    calls: list[str] = []  # noqa: RUF012
+
+    def draw(self, renderer: Any) -> None:
+        self.calls.append("figure")
+
+
+class Slow(Line2D):
+    def draw(self, renderer: Any) -> None:
+        Loud.calls.append("line")
+        while True:
+            pass
+
+
+def formatted(value: float, _: int) -> str:
+    Loud.calls.append("tick")
+    raise SystemExit
+
+
+@pytest.mark.usefixtures("patient")
+def test_code_of_others_is_not_run(session: chipmink.Session) -> None:
+    line, (tick, axes), own, tex = plotted()[0], plotted(), plotted()[0], plotted()[0]
+    line.axes[0].add_line(Slow([1, 2], [3, 4]))
+    axes.xaxis.set_major_formatter(FuncFormatter(formatted))
+    own.axes[0].lines[0].draw = formatted
+    tex.text(0, 0, "x", usetex=True)
+    good = plotted()[0]
+    namespace = {"loud": Loud(), "line": line, "tick": tick, "own": own, "tex": tex, "good": good}
+    saved = session.save(namespace)
+    assert not saved.unsaved
+    assert Loud.calls == []
+    shown = [name for name in namespace if saved.preview(name)]
+    assert shown == ["good"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_cannot_be_drawn(session: chipmink.Session) -> None:
+    bad, axes = plotted()
+    axes.set_title("$\\nothing{$")
+    huge = plt.figure(figsize=(1e9, 1))
+    flat = plt.figure(figsize=(1e-9, 1e-9))
+    lock, locked = plotted()
+    locked.lock = threading.Lock()
+    nul, _ = plotted()
+    saved = session.save({"bad": bad, "huge": huge, "flat": flat, "lock": lock, "n\0": nul})
+    assert set(saved.unsaved) == {"lock", "'n\\x00'"}
+    assert saved.preview("bad") is None
+    assert picture(saved.preview("huge")).size == (800, 1)
+    assert picture(saved.preview("flat")).size == (1, 1)
+    busy, axes = plt.subplots()
+    axes.imshow(np.random.default_rng(1).random((3000, 3000)))  # more data than is looked at
+    assert session.save({"busy": busy}).preview("busy") is None
+
+
+class Clock:
+    """One that ticks when it is looked at, so that no test depends on the machine."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 2.5e-4
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(_figures, "time", clock)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_save_ends_in_time(session: chipmink.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes too long is given up, and not tried each time; a small one beside it is drawn."""
+    tried = []
+    take = _figures._take
+    monkeypatch.setattr(_figures, "_take", lambda *args: tried.append(1) or take(*args))
+    slow, grid = plt.subplots(3, 3)
+    assert session.save({"slow": slow}).preview("slow") is None
+    assert len(tried) == 1
+    for number in range(12):
+        grid[0, 0].set_title(str(number))
+        assert session.save({"slow": slow}).preview("slow") is None
+    assert len(tried) == 4  # at first, and after one, two and four more
+    monkeypatch.setattr(_figures, "LIMIT", 60)
+    small, _ = plotted()
+    assert session.save({"slow": slow, "small": small}).preview("small") is not None
+    for _ in range(8):
+        last = session.save({"slow": slow})
+    assert last.preview("slow") is not None
+
+
+def test_the_time_is_shared(
+    session: chipmink.Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many figures each comes to its turn, and keeps what it has while it does not change."""
+    draw = _figures._draw
+
+    def slowly(stream: bytes, buffers: list[bytearray], deadline: float) -> bytes | None:
+        png = draw(stream, buffers, deadline)
+        clock.now = deadline
+        return png
+
+    monkeypatch.setattr(_figures, "_draw", slowly)
+    namespace = {f"f{i}": plotted(1, i)[0] for i in range(5)}
+    for i in range(5):
+        saved = session.save(namespace)
+        assert sum(saved.preview(name) is not None for name in namespace) == i + 1
+
+
+def test_other_threads_draw_nothing(session: chipmink.Session) -> None:
+    figure, _ = plotted()
+    saved: list[chipmink.Checkpoint] = []
+    thread = threading.Thread(target=lambda: saved.append(session.save({"figure": figure})))
+    thread.start()
+    thread.join()
+    assert saved[0].preview("figure") is None
+
+
+def test_without_matplotlib(python: Callable[..., Any], path: Any) -> None:
+    script = """
+        import sys, chipmink
+        session = chipmink.open(sys.argv[1]).session("s")
+        assert session.save({"x": 1}).preview("x") is None
+        assert "matplotlib" not in sys.modules and "PIL" not in sys.modules
+        """
+    assert python(script, path).wait() == 0
+
+
+@pytest.mark.usefixtures("patient")
+def test_previews_are_deterministic(python: Callable[..., Any], path: Any) -> None:
+    """Another process that does the same stores the same bytes."""
+    script = """
+        import hashlib, sys, chipmink
+        import matplotlib
+        matplotlib.use("agg")
+        from matplotlib import pyplot
+        figure, axes = pyplot.subplots()
+        axes.hist([1, 2, 2, 3, 3, 3], label="$x^2$")
+        axes.legend()
+        chipmink._figures.LIMIT = 60
+        saved = chipmink.open(sys.argv[1]).session(sys.argv[2]).save({"figure": figure})
+        print(hashlib.sha256(saved.preview("figure")).hexdigest())
+        """
+    told = [python(script, path, name).communicate()[0] for name in ("a", "b")]
+    assert told[0] == told[1]
+    assert len(told[0].strip()) == 64
+
+
+@pytest.mark.usefixtures("patient")
+def test_diff_shows_both(session: chipmink.Session) -> None:
+    from chipmink import _views
+
+    figure, axes = plotted()
+    first = session.save({"figure": figure, "other": 1})
+    axes.set_title("<changed>")
+    second = session.save({"figure": figure, "other": 2})
+    table = _views.diff(first, second, second.diff(first))
+    page = table._repr_html_()
+    assert page.count("<img ") == page.count('src="data:image/png;base64,iVBOR') == 2
+    assert "<changed>" not in page
+    assert "base64" not in repr(table)
