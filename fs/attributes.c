@@ -249,6 +249,7 @@ int cm_view_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
         attributes->size = result == 0 ? info.size : 0;
         attributes->stored = result == 0 ? info.stored : 0;
         attributes->time = view->made;
+        attributes->links = result == 0 && info.kind == CM_KIND_CHUNK ? 2 : 1; /* it may be a preview in info/, too */
         break;
     case CM_NODE_WORK:
         attributes->writable = true;

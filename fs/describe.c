@@ -149,6 +149,11 @@ static void add_variable(cJSON *variables, const cm_variable *variable, bool *go
     cm_name_encode(variable->name, ".pkl", file);
     snprintf(path, sizeof path, "vars/%s", file);
     add_string(object, "file", path, good);
+    if (variable->preview_size == 0)
+        return;
+    cm_name_encode(variable->name, ".png", file);
+    snprintf(path, sizeof path, "info/%s", file);
+    add_string(object, "preview", path, good);
 }
 
 /* Pretty, with a newline at the end. */

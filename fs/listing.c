@@ -24,6 +24,7 @@ struct cm_listing {
     cm_part_delta *delta;
     const uint32_t *indexes; /* in it */
     uint32_t *others;        /* of work/: the indexes of the head's variables that no edit is about */
+    uint32_t *pictures;      /* of info/: the indexes of the variables that have one; they come last */
     cm_node head;            /* of work/ */
     cm_part_ids *ids;
     uint64_t *numbers; /* of log/ and by-time/: the checkpoints that are there, ascending */
@@ -253,6 +254,21 @@ static int list_root(cm_listing *listing)
     return result < 0 ? result : add_name(listing, "pods", cm_node_place(CM_PLACE_STORE_OBJECTS, 0, 0), false);
 }
 
+static int list_infos(cm_listing *listing)
+{
+    int result = cm_part_variables_get(listing->view, listing->directory, &listing->variables);
+    size_t count = result == 0 ? listing->variables->count : 0, used = 0;
+
+    listing->pictures = malloc((count + 1) * sizeof *listing->pictures);
+    if (result < 0 || listing->pictures == NULL)
+        return result < 0 ? result : -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        if (listing->variables->variables[i].preview_size != 0)
+            listing->pictures[used++] = (uint32_t)i;
+    listing->count = count + used;
+    return 0;
+}
+
 static int list(cm_listing *listing)
 {
     enum cm_place place = (enum cm_place)cm_node_index(listing->directory);
@@ -276,8 +292,9 @@ static int list(cm_listing *listing)
     case CM_PLACE_BY_TIME:
     case CM_PLACE_OBJECTS_BYTE:
         return list_moving(listing, place);
-    case CM_PLACE_PICKLES:
     case CM_PLACE_INFOS:
+        return list_infos(listing);
+    case CM_PLACE_PICKLES:
         result = cm_part_variables_get(listing->view, listing->directory, &listing->variables);
         listing->count = result == 0 ? listing->variables->count : 0;
         return result;
@@ -321,6 +338,7 @@ void cm_listing_close(cm_listing *listing)
         free(listing->names[i].file);
     free(listing->names);
     free(listing->others);
+    free(listing->pictures);
     free(listing->numbers);
     cm_cached_unref((cm_cached *)listing->variables);
     cm_cached_unref((cm_cached *)listing->delta);
@@ -340,6 +358,12 @@ static void list_variable(const cm_listing *listing, uint64_t i, cm_listed *list
         listed->moves = true;
         listed->inode =
             cm_work_attributes(listing->view->work, listed->node, &attributes) == 0 ? attributes.inode : listed->node;
+        return;
+    }
+    if (place == CM_PLACE_INFOS && i >= listing->variables->count) {
+        const cm_variable *shown = &listing->variables->variables[listing->pictures[i - listing->variables->count]];
+        cm_name_encode(shown->name, ".png", listed->name);
+        listed->node = listed->inode = cm_preview_node(listing->view, shown);
         return;
     }
     uint64_t index = listing->indexes != NULL ? listing->indexes[i] : i;

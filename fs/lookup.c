@@ -237,6 +237,24 @@ static int lookup_variable(cm_view *view, cm_node parent, enum cm_node_type type
     return result;
 }
 
+/* Texts, and beside them the pictures there are: these are objects of the store, under another name. */
+static int lookup_info(cm_view *view, cm_node parent, const char *file, cm_node *node)
+{
+    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    uint64_t index = 0;
+    int result = lookup_variable(view, parent, CM_NODE_INFO, file, node);
+
+    if (result != -ENOENT)
+        return result;
+    result = cm_part_variables_get(view, parent, &part);
+    if (result == 0)
+        result = cm_part_variables_find(part, file, ".png", &index);
+    if (result < 0)
+        return result;
+    *node = cm_preview_node(view, &part->variables[index]);
+    return *node != 0 ? 0 : -ENOENT;
+}
+
 static int compare_indexes(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -339,7 +357,7 @@ int cm_view_lookup(cm_view *view, cm_node parent, const char *name, cm_node *nod
     case CM_PLACE_PICKLES:
         return lookup_variable(view, parent, CM_NODE_PICKLE, name, node);
     case CM_PLACE_INFOS:
-        return lookup_variable(view, parent, CM_NODE_INFO, name, node);
+        return lookup_info(view, parent, name, node);
     case CM_PLACE_OBJECTS:
     case CM_PLACE_NEW_OBJECTS:
         return lookup_object_link(view, parent, place, name, node);

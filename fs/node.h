@@ -36,7 +36,7 @@ typedef uint64_t cm_node;
 enum cm_node_type {
     CM_NODE_PLACE = 0,
     CM_NODE_PICKLE = 1,      /* vars/<name>.pkl */
-    CM_NODE_OBJECT = 2,      /* pods/ab/<id> */
+    CM_NODE_OBJECT = 2,      /* pods/ab/<id>; info/<name>.png */
     CM_NODE_INFO = 3,        /* info/<name>.txt */
     CM_NODE_LINK_HERE = 4,   /* delta/{added,changed}/<name>.pkl */
     CM_NODE_LINK_PARENT = 5, /* delta/removed/<name>.pkl, the index is that in the parent */

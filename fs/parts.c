@@ -304,6 +304,14 @@ int cm_view_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info)
     return 0;
 }
 
+cm_node cm_preview_node(cm_view *view, const cm_variable *variable)
+{
+    if (variable->preview_size == 0)
+        return 0;
+    cm_view_remember_object(view, &variable->preview, NULL);
+    return cm_node_object(&variable->preview);
+}
+
 /* ---- what changed against the parent ------------------------------------------------------------------------------- */
 
 int cm_part_parent(cm_view *view, cm_node node, cm_node *parent)

@@ -155,6 +155,9 @@ int cm_part_parent(cm_view *view, cm_node node, cm_node *parent);
 /* The inode number of a file made from a variable; for pickles and infos it follows from what is in them. */
 uint64_t cm_variable_inode(const cm_variable *variable, cm_node node);
 
+/* The node of the object that a variable's preview is, and will be looked at; 0: it has none. */
+cm_node cm_preview_node(cm_view *view, const cm_variable *variable);
+
 /* The object that the node of an object or of a link to one stands for. -ENOENT; -EIO: there are two. */
 int cm_view_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info);
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import chipmink
 import pytest
-from mounting import Mount, has_ended, names, run, wait_until
+from mounting import Mount, commit, has_ended, names, run, wait_until
 
 BIG = random.Random(1).randbytes(3_000_000)
 LONG = "a" * 300
@@ -101,6 +101,80 @@ def test_description(history: list[chipmink.Checkpoint], mounted: Mount) -> None
     stats = json.loads((mounted.point / "stats.json").read_bytes())
     assert stats["checkpoints"] == 3
     assert stats["sessions"] == 1
+
+
+@pytest.fixture
+def figures(store: chipmink.Store, monkeypatch: pytest.MonkeyPatch) -> list[chipmink.Checkpoint]:
+    """Two checkpoints of the session "plots"; the figure and its axes look the same."""
+    figures = pytest.importorskip("matplotlib.figure")
+    monkeypatch.setattr(chipmink._figures, "LIMIT", 60)
+    figure = figures.Figure()
+    axes = figure.subplots()
+    axes.plot([1, 3, 2])
+    session = store.session("plots")
+    first = session.save({"a/b": figure, "axes": axes, "x": 1})
+    axes.set_title("changed")
+    return [first, session.save({"a/b": figure, "x": 1})]
+
+
+def test_previews(figures: list[chipmink.Checkpoint], mounted: Mount, tmp_path: Path) -> None:
+    log = mounted.session("plots") / "log"
+    png = figures[0].preview("axes")
+    assert png is not None
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert names(log / "000001/info") == {
+        *("a%2Fb.txt", "axes.txt", "x.txt", "a%2Fb.png", "axes.png")
+    }
+    assert names(log / "000002/info") == {"a%2Fb.txt", "x.txt", "a%2Fb.png"}
+    axes = log / "000001/info/axes.png"
+    assert axes.read_bytes() == (log / "000001/info/a%2Fb.png").read_bytes() == png
+    assert (log / "000002/info/a%2Fb.png").read_bytes() == figures[1].preview("a/b") != png
+    assert not (log / "000001/info/x.png").exists()
+    assert not (log / "000002/info/axes.png").exists()
+    facts = json.loads((log / "000001/checkpoint.json").read_bytes())["variables"]
+    assert facts["a/b"]["preview"] == "info/a%2Fb.png"
+    assert "preview" not in facts["x"]
+    # It is an object of the store, and this is another name of it.
+    id_ = hashlib.sha256(png).hexdigest()
+    stat, same = axes.stat(), (mounted.point / "pods" / id_[:2] / id_).stat()
+    assert (stat.st_ino, stat.st_size, stat.st_blocks) == (same.st_ino, len(png), same.st_blocks)
+    assert stat.st_nlink >= 2
+    assert os.readlink(log / "000001/pods" / id_).endswith(f"/pods/{id_[:2]}/{id_}")
+    both = blocks(log / "000001/info/axes.png", log / "000001/info/a%2Fb.png")
+    assert both == stat.st_blocks, "du counts it once"
+    with tarfile.open(tmp_path / "info.tar", "w") as tar:
+        tar.add(log / "000001/info", "info")
+    with tarfile.open(tmp_path / "info.tar") as tar:
+        assert tar.extractfile("info/axes.png").read() == png
+    # Copies have it, and are checked with it.
+    copy = tmp_path / "copy"
+    run("cp", "-rL", log / "000001", copy)
+    assert (copy / "info/axes.png").read_bytes() == png
+    assert (copy / "pods" / id_).read_bytes() == png
+    assert chipmink.load(copy, names=["x"]) == {"x": 1}
+
+
+def test_previews_go_with_copies(
+    store: chipmink.Store, figures: list[chipmink.Checkpoint], mounted: Mount
+) -> None:
+    store.session("other").save({"y": 1})
+    other = mounted.session("other")
+    assert wait_until(other.exists)
+    pickles = mounted.session("plots") / "log/000001/vars"
+    # Their pickles take less on disk than their sizes: cp would look for holes in them.
+    run("cp", "--sparse=never", pickles / "a%2Fb.pkl", other / "work/fig.pkl")
+    run("ln", pickles / "axes.pkl", other / "work/axes.pkl")
+    commit(other / "work")
+    assert (other / "head/info/fig.png").read_bytes() == figures[0].preview("axes")
+    head = store.session("other").head
+    assert head is not None
+    assert head.preview("fig") == head.preview("axes") == figures[0].preview("axes")
+    run("mv", other / "work/fig.pkl", other / "work/renamed.pkl")
+    commit(other / "work")
+    assert names(other / "head/info") == {
+        *("y.txt", "axes.txt", "axes.png", "renamed.txt", "renamed.png")
+    }
+    assert store.verify().damage == ()
 
 
 def test_odd_names(store: chipmink.Store, unmounted: Mount) -> None:
