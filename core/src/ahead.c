@@ -5,6 +5,7 @@
 
 enum {
     IDS_AT_ONCE = 64,
+    IDS_AT_FIRST = 8, /* so that the first ones come soon; then twice as many each time */
     BYTES_AT_ONCE = 1 << 20,
     PODS_MOST = 1024, /* of all levels of a tree of pods that is being gone through */
     BYTES_MOST = 16 << 20,
@@ -53,7 +54,8 @@ size_t cm_ahead_soon(cm_ahead *ahead, cm_store *store, const cm_id *ids, size_t 
         return count;
     cm_id wanted[IDS_AT_ONCE];
     size_t places[IDS_AT_ONCE], unknown = 0, said = 0;
-    for (; said < count && unknown < IDS_AT_ONCE && ahead->count + unknown < PODS_MOST; said++) {
+    ahead->asked = !ahead->asked ? IDS_AT_FIRST : ahead->asked < IDS_AT_ONCE ? ahead->asked * 2 : IDS_AT_ONCE;
+    for (; said < count && unknown < ahead->asked && ahead->count + unknown < PODS_MOST; said++) {
         bool known = find(ahead, &ids[said]) != NULL;
         for (size_t i = 0; i < unknown && !known; i++)
             known = cm_id_equal(&wanted[i], &ids[said]);

@@ -17,6 +17,7 @@ typedef struct cm_ahead_pod {
 typedef struct cm_ahead {
     cm_ahead_pod *pods;
     size_t count, capacity, bytes;
+    size_t asked; /* at once, the last time */
 } cm_ahead;
 
 /*

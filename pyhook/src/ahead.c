@@ -6,7 +6,7 @@
  * A thread of its own links and decompresses the next windows of the stream while the Unpickler, under the GIL, makes objects
  * of the present one. A stream that fits into one window needs no thread.
  */
-#include "module.h"
+#include "window.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,7 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW = 1 << 20, WINDOWS = 4, SIGNALS_MS = 50 };
+enum {
+    WINDOW = 1 << 20,
+    WINDOW_FIRST_SHIFT =
+        3, /* the first one is that much smaller, the next ones less: so that the Unpickler can begin */
+    WINDOWS = 4,
+    SIGNALS_MS = 50,
+    LENT = 1 << 10, /* reads from this size on are not copied, of what was peeked at */
+};
 
 /* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
 static const size_t huge_page_min = 4 << 20;
@@ -26,16 +33,16 @@ typedef struct out_of_band {
     size_t index;
 } out_of_band;
 
-typedef struct window {
-    char *bytes;
-    size_t size;
+typedef struct filled {
+    cm_window *window;
     out_of_band *buffers; /* that the window refers to */
     size_t buffer_count, buffer_capacity;
-} window;
+} filled;
 
 typedef struct {
     PyObject_HEAD
     cm_store *store;
+    cm_windows *windows;
     /* What is read: a stream, or where that is not possible a link. The thread's, once there is one. */
     cm_stream *stream;
     PyObject *owner; /* keeps the link open */
@@ -47,14 +54,14 @@ typedef struct {
     /* Under the lock: a ring of windows, filled by the thread, emptied by the reader. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    window windows[WINDOWS];
+    filled ring[WINDOWS];
     unsigned filled, taken; /* how many ever */
     bool ended, stop;
     int result; /* of the thread, when ended */
     char message[512];
     /* The reader's: the present window, and buffers not yet asked for. */
-    PyObject *present;
-    size_t at;
+    cm_window *present;
+    size_t at, peeked; /* peeked: bytes from there on that were given by peek */
     out_of_band *buffers;
     size_t buffer_count, buffer_capacity, buffers_given;
 } Ahead;
@@ -75,11 +82,18 @@ static bool add_buffer(out_of_band **buffers, size_t *count, size_t *capacity, c
     return true;
 }
 
-static int read_source(Ahead *self, window *w)
+/* Bytes of the window with that number. */
+static size_t wanted(unsigned number)
 {
+    return WINDOW >> (number < WINDOW_FIRST_SHIFT ? WINDOW_FIRST_SHIFT - number : 0);
+}
+
+static int read_source(Ahead *self, cm_window *w)
+{
+    size_t size = wanted(self->filled);
     if (!self->link)
-        return cm_stream_read(self->stream, w->bytes, WINDOW, &w->size);
-    int result = cm_link_read(self->link, self->link_at, w->bytes, WINDOW, &w->size);
+        return cm_stream_read(self->stream, w->bytes, size, &w->size);
+    int result = cm_link_read(self->link, self->link_at, w->bytes, size, &w->size);
     self->link_at += w->size;
     return result;
 }
@@ -97,15 +111,15 @@ static bool next_source_buffer(Ahead *self, out_of_band *buffer)
 }
 
 /* Without the GIL and unlocked: the window is the caller's. */
-static int fill(Ahead *self, window *w)
+static int fill(Ahead *self, filled *to)
 {
     out_of_band buffer = {0};
-    w->buffer_count = 0;
-    if (!w->bytes && !(w->bytes = malloc(WINDOW)))
+    to->buffer_count = 0;
+    if (!to->window && !(to->window = cm_window_new(self->windows)))
         return -ENOMEM;
-    int result = read_source(self, w);
+    int result = read_source(self, to->window);
     while (!result && next_source_buffer(self, &buffer))
-        if (!add_buffer(&w->buffers, &w->buffer_count, &w->buffer_capacity, &buffer))
+        if (!add_buffer(&to->buffers, &to->buffer_count, &to->buffer_capacity, &buffer))
             result = -ENOMEM;
     return result;
 }
@@ -119,17 +133,17 @@ static void *fill_ahead(void *arg)
             pthread_cond_wait(&self->changed, &self->lock);
             continue;
         }
-        window *w = &self->windows[self->filled % WINDOWS];
+        filled *to = &self->ring[self->filled % WINDOWS];
         pthread_mutex_unlock(&self->lock);
-        int result = fill(self, w);
+        int result = fill(self, to);
         pthread_mutex_lock(&self->lock);
+        self->ended = result || to->window->size < wanted(self->filled);
         if (result) {
             self->result = result;
             snprintf(self->message, sizeof self->message, "%s", cm_error_message());
         } else {
             self->filled++;
         }
-        self->ended = result || w->size < WINDOW;
         pthread_cond_broadcast(&self->changed);
     }
     pthread_mutex_unlock(&self->lock);
@@ -177,24 +191,23 @@ static bool next_window(Ahead *self)
         if (PyErr_CheckSignals())
             return false;
     }
-    Py_CLEAR(self->present);
+    cm_window_drop(self->present);
+    self->present = NULL;
     self->at = 0;
     pthread_mutex_lock(&self->lock);
-    bool some = self->filled != self->taken;
-    window *w = some ? &self->windows[self->taken % WINDOWS] : NULL;
+    filled *from = self->filled != self->taken ? &self->ring[self->taken % WINDOWS] : NULL;
     pthread_mutex_unlock(&self->lock);
-    if (!some && self->result)
-        return raise_result(self);
-    self->present = PyBytes_FromStringAndSize(w ? w->bytes : "", w ? (Py_ssize_t)w->size : 0);
-    if (!self->present)
-        return false;
-    for (size_t i = 0; w && i < w->buffer_count; i++)
-        if (!add_buffer(&self->buffers, &self->buffer_count, &self->buffer_capacity, &w->buffers[i])) {
+    if (!from)
+        return self->result ? raise_result(self) : true;
+    for (size_t i = 0; i < from->buffer_count; i++)
+        if (!add_buffer(&self->buffers, &self->buffer_count, &self->buffer_capacity, &from->buffers[i])) {
             PyErr_NoMemory();
             return false;
         }
+    self->present = from->window;
+    from->window = NULL;
     pthread_mutex_lock(&self->lock);
-    self->taken += some;
+    self->taken++;
     pthread_cond_broadcast(&self->changed);
     pthread_mutex_unlock(&self->lock);
     return true;
@@ -202,13 +215,14 @@ static bool next_window(Ahead *self)
 
 static size_t rest(const Ahead *self)
 {
-    return self->present ? (size_t)PyBytes_GET_SIZE(self->present) - self->at : 0;
+    return self->present ? self->present->size - self->at : 0;
 }
 
 /* Copies up to `size` bytes; fewer only at the end. -1: an exception is set. */
 static Py_ssize_t take(Ahead *self, char *to, size_t size)
 {
     size_t done = 0;
+    self->peeked = 0;
     while (done < size) {
         if (rest(self) == 0) {
             if (!next_window(self))
@@ -217,7 +231,7 @@ static Py_ssize_t take(Ahead *self, char *to, size_t size)
                 break;
         }
         size_t some = rest(self) < size - done ? rest(self) : size - done;
-        memcpy(to + done, PyBytes_AS_STRING(self->present) + self->at, some);
+        memcpy(to + done, self->present->bytes + self->at, some);
         self->at += some;
         done += some;
     }
@@ -232,6 +246,12 @@ static PyObject *ahead_read(PyObject *object, PyObject *args)
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "n", &size))
         return NULL;
+    if (size >= LENT && (size_t)size <= self->peeked) { /* the Unpickler has had it, and only goes on */
+        PyObject *view = cm_view_new(cm_module_of(object), self->present, self->at, (size_t)size);
+        self->at += view ? (size_t)size : 0;
+        self->peeked = 0;
+        return view;
+    }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, size < 0 ? 0 : size);
     Py_ssize_t done = bytes ? take(self, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)) : -1;
     if (done < 0)
@@ -267,9 +287,10 @@ static PyObject *ahead_peek(PyObject *object, PyObject *args)
         return NULL;
     if (rest(self) == 0 && !next_window(self))
         return NULL;
-    if (self->at == 0)
-        return Py_NewRef(self->present);
-    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self->present) + self->at, (Py_ssize_t)rest(self));
+    if (rest(self) == 0)
+        return PyBytes_FromStringAndSize(NULL, 0);
+    self->peeked = rest(self);
+    return cm_view_new(cm_module_of(object), self->present, self->at, self->peeked);
 }
 
 /* ---- the buffers ------------------------------------------------------------------------------------------------- */
@@ -360,11 +381,12 @@ static void ahead_dealloc(PyObject *object)
     Py_END_ALLOW_THREADS
     Py_XDECREF(self->owner);
     for (unsigned i = 0; i < WINDOWS; i++) {
-        free(self->windows[i].bytes);
-        free(self->windows[i].buffers);
+        cm_window_drop(self->ring[i].window);
+        free(self->ring[i].buffers);
     }
     free(self->buffers);
-    Py_XDECREF(self->present);
+    cm_window_drop(self->present);
+    cm_windows_free(self->windows);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->lock);
     type->tp_free(object);
@@ -377,6 +399,11 @@ static Ahead *ahead_new(cm_module *module)
     if (self) {
         pthread_mutex_init(&self->lock, NULL);
         pthread_cond_init(&self->changed, NULL);
+        self->windows = cm_windows_new(WINDOW);
+        if (!self->windows) {
+            PyErr_NoMemory();
+            Py_CLEAR(self);
+        }
     }
     return self;
 }
@@ -385,12 +412,12 @@ static Ahead *ahead_new(cm_module *module)
 static PyObject *ahead_start(Ahead *self)
 {
     Py_BEGIN_ALLOW_THREADS
-    self->result = fill(self, &self->windows[0]);
+    self->result = fill(self, &self->ring[0]);
     Py_END_ALLOW_THREADS
     if (self->result)
         snprintf(self->message, sizeof self->message, "%s", cm_error_message());
+    self->ended = self->result || self->ring[0].window->size < wanted(0);
     self->filled = self->result == 0;
-    self->ended = self->result || self->windows[0].size < WINDOW;
     if (!self->ended) {
         self->threaded = pthread_create(&self->thread, NULL, fill_ahead, self) == 0;
         if (!self->threaded) {
@@ -434,10 +461,11 @@ bool cm_ahead_conflicts(PyObject *object)
 }
 
 static PyMethodDef methods[] = {
-    {"read", ahead_read, METH_VARARGS, PyDoc_STR("read(size, /)\n--\n\nAs io.BufferedReader.read.")},
+    {"read", ahead_read, METH_VARARGS,
+     PyDoc_STR("read(size, /)\n--\n\nAs io.BufferedReader.read, but lends what was peeked at.")},
     {"readinto", ahead_readinto, METH_VARARGS, PyDoc_STR("readinto(buffer, /)\n--\n\nAs io.BufferedReader.readinto.")},
     {"readline", ahead_readline, METH_NOARGS, PyDoc_STR("readline()\n--\n\nRaises: the stream has no lines.")},
-    {"peek", ahead_peek, METH_VARARGS, PyDoc_STR("peek(size=0, /)\n--\n\nAs io.BufferedReader.peek.")},
+    {"peek", ahead_peek, METH_VARARGS, PyDoc_STR("peek(size=0, /)\n--\n\nAs io.BufferedReader.peek, but lends.")},
     {NULL, NULL, 0, NULL},
 };
 

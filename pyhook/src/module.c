@@ -141,7 +141,8 @@ static int exec_module(PyObject *self)
     cm_module *module = PyModule_GetState(self);
     if (add_type(self, &cm_store_spec, &module->store) || add_type(self, &cm_checkpoint_spec, &module->checkpoint) ||
         add_type(self, &cm_link_spec, &module->link) || add_type(self, &cm_ahead_spec, &module->ahead) ||
-        add_type(self, &cm_shadow_spec, &module->shadow) || add_type(self, &cm_saving_spec, &module->saving))
+        add_type(self, &cm_view_spec, &module->view) || add_type(self, &cm_shadow_spec, &module->shadow) ||
+        add_type(self, &cm_saving_spec, &module->saving))
         return -1;
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         if (import_from("chipmink._errors", error_class_names[i], &module->errors[i]))
@@ -158,6 +159,7 @@ static int traverse_module(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(module->checkpoint);
     Py_VISIT(module->link);
     Py_VISIT(module->ahead);
+    Py_VISIT(module->view);
     Py_VISIT(module->shadow);
     Py_VISIT(module->saving);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
@@ -173,6 +175,7 @@ static int clear_module(PyObject *self)
     Py_CLEAR(module->checkpoint);
     Py_CLEAR(module->link);
     Py_CLEAR(module->ahead);
+    Py_CLEAR(module->view);
     Py_CLEAR(module->shadow);
     Py_CLEAR(module->saving);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)

@@ -480,3 +480,22 @@ def test_reading_sees_what_another_handle_writes(path: Path) -> None:
                 reader.session("a").tag("t")
             writer.close()
             assert reader.session("a").tag("t").number == 5
+
+
+@pytest.mark.parametrize("unpickler", [pickle.Unpickler, pickle._Unpickler])  # type: ignore[attr-defined]
+def test_long_streams(path: Path, unpickler: type[pickle.Unpickler]) -> None:
+    """What is read ahead comes in pieces; any unpickler gets its bytes, wherever they are cut."""
+    sizes = [1, 1000, 65_535, 131_072, 131_073, 1 << 20, 5 << 20]
+    value = {
+        "texts": [chr(97 + i) * size for i, size in enumerate(sizes)],
+        "bytes": [bytes([i]) * size for i, size in enumerate(sizes)],
+        "wide": ["\N{SNOWMAN}" * size for size in sizes],
+        "writable": [bytearray(size) for size in sizes],
+        "small": [[i, str(i), i / 7] for i in range(60_000)],
+        "last": list(range(70_000)),
+    }
+    with chipmink.open(path) as store:
+        checkpoint = store.session("a").save({"value": value})
+        loaded = checkpoint._core.load(["value"], unpickler)
+    assert loaded == {"value": value}
+    assert {type(part) for part in loaded["value"]["bytes"]} == {bytes}
