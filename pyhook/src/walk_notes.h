@@ -56,9 +56,10 @@ static inline uint64_t cm_dict_version(PyObject *dict)
     (void)dict;
     return 0;
 #elif PY_VERSION_HEX >= 0x030c0000
-    Py_COMP_DIAG_PUSH Py_COMP_DIAG_IGNORE_DEPR_DECLS return ((PyDictObject *)dict)->ma_version_tag >>
-        8; /* what is below counts watchers */
-    Py_COMP_DIAG_POP
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return ((PyDictObject *)dict)->ma_version_tag >> 8; /* what is below counts watchers */
+#pragma GCC diagnostic pop
 #else
     return ((PyDictObject *)dict)->ma_version_tag;
 #endif

@@ -6,6 +6,7 @@
  * the shades counted as part of the walk; then the references that leave them are looked up in the memo, which may lead to
  * any of them. If anything differs, none is part of it, and the walk goes into the object; it tries again further down.
  */
+#include "walk_entries.h"
 #include "walk_notes.h"
 
 enum { FRAGMENTS_TRIED = 256 };
@@ -44,22 +45,42 @@ static bool same_set(const cm_shadow *shadow, const uint32_t *note, PyObject *se
     return true;
 }
 
+/* Keys and values by turns, and those of a dict from *place on; moves *place behind them. */
+static bool same_items(const cm_shadow *shadow, const uint32_t *words, uint32_t count, PyObject *dict,
+                       Py_ssize_t *place)
+{
+    cm_entries table;
+    if (!cm_dict_entries(dict, &table)) {
+        PyObject *key, *value;
+        for (uint32_t i = 0; i < count; i += 2)
+            if (!PyDict_Next(dict, place, &key, &value) || !same_word(shadow, words[i], key) ||
+                !same_word(shadow, words[i + 1], value))
+                return false;
+        return true;
+    }
+    size_t at = (size_t)*place;
+    for (uint32_t i = 0; i < count; i += 2, at++) {
+        while (at < table.count && !table.first[at * table.stride + 1])
+            at++;
+        if (at >= table.count)
+            return false;
+        PyObject *const *item = table.first + at * table.stride;
+        if (!same_word(shadow, words[i], item[0]) || !same_word(shadow, words[i + 1], item[1]))
+            return false;
+    }
+    *place = (Py_ssize_t)at;
+    return true;
+}
+
 static bool same_dict(const cm_shadow *shadow, const uint32_t *note, PyObject *dict)
 {
 #if CM_DICT_VERSIONS
     (void)shadow;
     return cm_dict_version(dict) == ((uint64_t)note[CM_NOTE_HEAD] << CM_NOTE_NUMBER_BITS | cm_note_number(note));
 #else
-    if ((uint64_t)PyDict_GET_SIZE(dict) * 2 != cm_note_number(note))
-        return false;
-    PyObject *key, *value;
     Py_ssize_t place = 0;
-    const uint32_t *words = note + CM_NOTE_HEAD;
-    for (uint32_t i = 0; i < cm_note_number(note); i += 2)
-        if (!PyDict_Next(dict, &place, &key, &value) || !same_word(shadow, words[i], key) ||
-            !same_word(shadow, words[i + 1], value))
-            return false;
-    return true;
+    return (uint64_t)PyDict_GET_SIZE(dict) * 2 == cm_note_number(note) &&
+           same_items(shadow, note + CM_NOTE_HEAD, cm_note_number(note), dict, &place);
 #endif
 }
 
@@ -144,12 +165,9 @@ static bool same_run(const cm_shadow *shadow, const cm_shade *run, PyObject *con
         *at += run->run_count;
         return true;
     }
-    PyObject *key, *value;
     Py_ssize_t place = (Py_ssize_t)*at;
-    for (uint32_t i = 0; i < run->run_count; i += 2)
-        if (!PyDict_Next(container, &place, &key, &value) || !same_word(shadow, words[i], key) ||
-            !same_word(shadow, words[i + 1], value))
-            return false;
+    if (!same_items(shadow, words, run->run_count, container, &place))
+        return false;
     *at = (uint64_t)place;
     return true;
 }

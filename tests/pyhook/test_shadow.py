@@ -332,6 +332,26 @@ def test_memory_is_told(pair: Pair) -> None:
     assert 4 * 50_000 <= memory < 0.06 * 50_000 * 149
 
 
+@pytest.mark.parametrize("key", [str, int, lambda i: (i, str(i))], ids=["text", "number", "tuple"])
+def test_large_dicts(pair: Pair, key: Callable[[int], Any]) -> None:
+    """Tables of dicts are compared as they lie in memory, with gaps where items were removed."""
+    table = {key(i): [float(i)] if i % 3 else i + 0.5 for i in range(4 * BIG)}
+    keys = list(table)
+    assert pair.save({"table": table})["walked"] > 4
+    for change in (
+        lambda: table.__setitem__(keys[BIG], 0.25),
+        lambda: [table.pop(keys[i]) for i in (0, 5, 6, BIG + 1, 4 * BIG - 1)],
+        lambda: table.__setitem__(keys[5], "back, at the end"),
+        lambda: table.__setitem__("of another type", None),
+        lambda: table.__setitem__(7.5, None),
+        lambda: table[keys[1]].append(1),
+        lambda: table.popitem(),
+    ):
+        change()
+        assert pair.save({"table": table})["reused"] > 2
+    assert list(pair.remembers.load()["table"].items()) == list(table.items())
+
+
 @pytest.mark.parametrize("kind", ["lists", "tuples", "dicts", "instances"])
 def test_the_shadow_is_small_beside_small_objects(pair: Pair, kind: str) -> None:
     """A quarter of the memory of what it stands for, where that is nothing but small objects."""
