@@ -74,6 +74,14 @@ void cm_known_enter(cm_known *known, uint64_t epoch)
     }
 }
 
+uint64_t cm_known_epoch(cm_known *known)
+{
+    pthread_mutex_lock(&known->shards[0].lock);
+    uint64_t epoch = known->shards[0].epoch;
+    pthread_mutex_unlock(&known->shards[0].lock);
+    return epoch;
+}
+
 /* With the shard's lock. */
 static bool find(const shard *s, const cm_id *id, uint64_t *stored)
 {

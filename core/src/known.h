@@ -17,6 +17,7 @@ cm_known *cm_known_new(void); /* NULL: out of memory */
 void cm_known_free(cm_known *known);
 /* The store is in that epoch now: what was known in another is forgotten. */
 void cm_known_enter(cm_known *known, uint64_t epoch);
+uint64_t cm_known_epoch(cm_known *known);
 /* Whether the id is known, and its stored size. */
 bool cm_known_find(cm_known *known, const cm_id *id, uint64_t *stored);
 /* The same; false if the set is of another epoch. */

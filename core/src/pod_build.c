@@ -294,6 +294,7 @@ int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
     pod->tree_pods++;
     pod->tree_memos += pod->body.memo_count;
     cm_item item = {.pod = pod, .bytes = pod->body_size + pod->event_count * sizeof(cm_event)};
+    save->built += save->held ? item.bytes : 0;
     return cm_save_enqueue(save, &item, 1);
 }
 

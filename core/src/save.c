@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-static int64_t now_ns(void)
+int64_t cm_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -44,20 +44,17 @@ int cm_save_begin(cm_store *store, const char *session, cm_save **save)
     return cm_save_begin_on(store, session, NULL, save);
 }
 
-int cm_save_begin_on(cm_store *store, const char *session, const char *branch, cm_save **out)
+/* A save that nothing was asked of the store for yet. */
+static int make(cm_store *store, const char *session, const char *branch, cm_save **out)
 {
     int result = cm_name_check("session", session);
     if (!result && branch)
         result = cm_ref_name_check("branch", branch);
-    if (!result)
-        result = cm_store_enter(store);
     if (result)
         return result;
     cm_save *save = calloc(1, sizeof *save);
-    if (!save) {
-        cm_store_leave(store);
+    if (!save)
         return cm_fail(ENOMEM, "out of memory");
-    }
     init_sync(save);
     save->store = cm_store_ref(store);
     save->session = strdup(session);
@@ -65,19 +62,57 @@ int cm_save_begin_on(cm_store *store, const char *session, const char *branch, c
     save->head = calloc(1, sizeof *save->head);
     save->pending = cm_known_new();
     save->watched_end = &save->watched;
-    save->begin_ns = now_ns();
-    bool whole = save->session && save->head && save->pending && (save->branch || !branch);
-    result = whole ? cm_save_open_head(save) : cm_fail(ENOMEM, "out of memory");
+    save->begin_ns = cm_now_ns();
+    if (save->session && save->head && save->pending && (save->branch || !branch)) {
+        *out = save;
+        return 0;
+    }
+    cm_save_free(save);
+    return cm_fail(ENOMEM, "out of memory");
+}
+
+/* From here on no other save of the store goes on. */
+static int open_transaction(cm_save *save)
+{
+    cm_backend *backend = save->store->backend;
+    int result = cm_store_enter(save->store);
+    save->entered = result == 0;
     if (!result)
-        result = store->backend->ops->begin(store->backend, &save->txn, &save->epoch);
+        result = cm_save_open_head(save);
+    return result ? result : backend->ops->begin(backend, &save->txn, &save->epoch);
+}
+
+static void enter_epoch(cm_save *save)
+{
+    cm_known_enter(save->pending, save->epoch);
+    cm_watch_begin(save->store->watch, save->epoch);
+}
+
+int cm_save_begin_on(cm_store *store, const char *session, const char *branch, cm_save **out)
+{
+    cm_save *save;
+    int result = make(store, session, branch, &save);
+    if (result)
+        return result;
+    result = open_transaction(save);
     if (result) {
         cm_save_free(save);
         return result;
     }
     cm_known_enter(store->known, save->epoch);
-    cm_known_enter(save->pending, save->epoch);
-    cm_watch_begin(store->watch, save->epoch);
+    enter_epoch(save);
     *out = save;
+    return 0;
+}
+
+int cm_save_begin_later(cm_store *store, const char *session, const char *branch, cm_save **out)
+{
+    int result = make(store, session, branch, out);
+    if (result)
+        return result;
+    (*out)->held = true;
+    (*out)->epoch = cm_known_epoch(store->known); /* cm_save_start sees whether that was right */
+    enter_epoch(*out);
     return 0;
 }
 
@@ -192,11 +227,28 @@ void cm_save_if_changed(cm_save *save)
     save->if_changed = true;
 }
 
+int cm_save_start(cm_save *save)
+{
+    if (!save->held)
+        return cm_fail(EINVAL, "only a save that was begun for later is started");
+    uint64_t epoch = save->epoch;
+    int result = open_transaction(save);
+    if (!result && save->epoch != epoch)
+        result = cm_fail(ESTALE, "objects were removed from the store while the save waited for its turn");
+    if (result)
+        return result;
+    save->held = false;
+    if (save->detached_ns)
+        save->begin_ns += cm_now_ns() - save->detached_ns; /* waiting is neither walking nor writing */
+    cm_save_start_workers(save);
+    return 0;
+}
+
 int cm_save_commit(cm_save *save, const char *message, const char *code)
 {
-    if (save->committer_started)
-        return cm_fail(EINVAL, "the save was committed already");
-    save->commit_ns = now_ns();
+    if (save->committer_started || save->held)
+        return cm_fail(EINVAL, "the save was %s", save->held ? "not started" : "committed already");
+    save->commit_ns = cm_now_ns();
     save->message = message ? strdup(message) : NULL;
     save->code = code ? strdup(code) : NULL;
     if ((message && !save->message) || (code && !save->code))
@@ -288,7 +340,8 @@ void cm_save_free(cm_save *save)
     cm_checkpoint_unref(save->parent);
     if (save->head)
         cm_head_clear(save->head);
-    cm_store_leave(save->store);
+    if (save->entered)
+        cm_store_leave(save->store);
     cm_store_unref(save->store);
     free(save->head);
     free(save->pods);

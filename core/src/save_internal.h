@@ -149,6 +149,7 @@ struct cm_save {
     cm_known *pending; /* what the txn has put or found */
     uint64_t epoch;    /* of the store, when the txn began */
     int64_t begin_ns, commit_ns;
+    int64_t detached_ns; /* of one that is held */
 
     cm_pod **pods; /* by sequence */
     uint32_t pod_count, pod_capacity;
@@ -178,6 +179,8 @@ struct cm_save {
     uint64_t queue_bytes;
     pthread_t workers[CM_WORKERS_MOST];
     unsigned worker_count, worker_limit, idle, waiting;
+    bool held;    /* begun for later, and not started: nothing is asked of the store or given to it */
+    bool entered; /* it is the store's one save at a time */
     bool closing; /* no more items will come: workers end when the queue is empty */
     bool cancelled;
     bool irrevocable; /* the commit itself has begun */
@@ -187,13 +190,15 @@ struct cm_save {
     int error;
     char *error_message;
     atomic_uint_fast64_t bytes_written, pods_new;
-    cm_source *lent; /* of all pods */
+    cm_source *lent;       /* of all pods */
+    atomic_bool detaching; /* somebody waits for memory to be copied: workers make way */
     pthread_rwlock_t memory;
     cm_source *watched, **watched_end;
     cm_luck luck;       /* of pods and nodes */
     cm_luck chunk_luck; /* of chunks: of small buffers, and what large ones begin with */
     char *message, *code;
     cm_cell *cell;
+    uint64_t built; /* bytes of pods, while it is held */
     bool if_changed;
     bool unchanged; /* and so nothing was committed: `checkpoint` is the parent */
     cm_checkpoint *checkpoint;
@@ -219,9 +224,13 @@ bool cm_save_failed(cm_save *save);
 /* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. `place`: NULL for none. */
 CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content,
                                    cm_id *id);
+/* For what was enqueued while the save was held. */
+void cm_save_start_workers(cm_save *save);
 void cm_save_stop_workers(cm_save *save);
 
-/* save.c: reads the session's head, and opens its checkpoint as the parent. */
+/* save.c */
+int64_t cm_now_ns(void);
+/* Reads the session's head, and opens its checkpoint as the parent. */
 CM_MUST_USE int cm_save_open_head(cm_save *save);
 
 /* save.c */

@@ -5,6 +5,7 @@
 #include "codec.h"
 #include "tree.h"
 
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -275,14 +276,27 @@ static void end_source(cm_save *save, cm_source *source)
     pthread_rwlock_unlock(&save->memory);
 }
 
+/* Stays off the processors, and off the memory, while somebody waits for cm_save_detach. */
+static void make_way(cm_save *save)
+{
+    if (!atomic_load_explicit(&save->detaching, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&save->lock);
+    while (atomic_load_explicit(&save->detaching, memory_order_relaxed) && !save->error && !save->cancelled)
+        pthread_cond_wait(&save->progress, &save->lock);
+    pthread_mutex_unlock(&save->lock);
+}
+
 static int work_piece(batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
     cm_fingerprint last = {0, 0}; /* no content has this one */
     int result = 0;
     uint64_t chunks = cm_chunk_count(source->size);
-    for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++)
+    for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
+        make_way(b->save);
         result = work_chunk(b, source, i, &last);
+    }
     if (atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release) == 1)
         end_source(b->save, source);
     return result;
@@ -493,6 +507,18 @@ static bool queue_room(cm_save *save, size_t count)
     return true;
 }
 
+/* With the lock held. False: there are enough; without any the committer does it all. */
+static bool start_worker(cm_save *save)
+{
+    if (save->worker_limit == 0)
+        save->worker_limit = cores();
+    if (save->worker_count == save->worker_limit ||
+        pthread_create(&save->workers[save->worker_count], NULL, worker, save) != 0)
+        return false;
+    save->worker_count++;
+    return true;
+}
+
 int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count)
 {
     int result = 0;
@@ -509,14 +535,19 @@ int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count)
         }
         if (save->idle)
             pthread_cond_signal(&save->work);
-        if (save->worker_limit == 0)
-            save->worker_limit = cores();
-        if (save->queue_bytes > START_BYTES && !save->idle && save->worker_count < save->worker_limit &&
-            pthread_create(&save->workers[save->worker_count], NULL, worker, save) == 0)
-            save->worker_count++; /* without a thread the committer does it all */
+        if (save->queue_bytes > START_BYTES && !save->idle && !save->held)
+            start_worker(save);
     }
     pthread_mutex_unlock(&save->lock);
     return result;
+}
+
+void cm_save_start_workers(cm_save *save)
+{
+    pthread_mutex_lock(&save->lock);
+    for (uint64_t bytes = START_BYTES; bytes < save->queue_bytes && start_worker(save); bytes += START_BYTES)
+        ;
+    pthread_mutex_unlock(&save->lock);
 }
 
 void cm_save_stop_workers(cm_save *save)
@@ -550,7 +581,30 @@ int cm_save_drain(cm_save *save)
 
 /* ---- letting go of memory ------------------------------------------------------------------------------------------- */
 
-enum { DETACH_CHUNKS = 32 }; /* while the workers are kept from reading */
+enum {
+    DETACH_CHUNKS = 32, /* while the workers are kept from reading */
+    HUGE_PAGE = 2 << 20,
+    HUGE_MOST = 64 << 20, /* of larger copies a few chunks may be all that is needed */
+};
+
+/* Memory for a copy, in huge pages: page faults would cost more than the copying. */
+static uint8_t *copy_new(uint64_t size)
+{
+    if (size < HUGE_PAGE || size > HUGE_MOST)
+        return malloc(size);
+    uint8_t *memory = aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    if (memory)
+        (void)madvise(memory, size, MADV_HUGEPAGE); /* without them it is slower */
+    return memory;
+}
+
+static void set_detaching(cm_save *save, bool detaching)
+{
+    pthread_mutex_lock(&save->lock);
+    atomic_store_explicit(&save->detaching, detaching, memory_order_relaxed);
+    pthread_cond_broadcast(&save->progress);
+    pthread_mutex_unlock(&save->lock);
+}
 
 /* Some chunks, from *chunk on; 1: the source is detached; 0: go on; -1: there is no more room for copies. With the lock held. */
 static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64_t *room)
@@ -565,7 +619,7 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
             source->read[*chunk] = true;
             continue;
         }
-        if (o.size > *room || (!source->copy && !(source->copy = malloc(source->size))))
+        if (o.size > *room || (!source->copy && !(source->copy = copy_new(source->size))))
             return -1;
         memcpy(source->copy + *chunk * CM_CHUNK, o.data, o.size);
         *room -= o.size;
@@ -593,19 +647,30 @@ static bool detach_source(cm_save *save, cm_source *source, uint64_t *room)
 /* Waits until the workers have read the source's memory, or will not. */
 static void await_source(cm_save *save, const cm_source *source)
 {
+    set_detaching(save, false);
     pthread_mutex_lock(&save->lock);
     save->waiting++;
     while (atomic_load_explicit(&source->pieces_left, memory_order_acquire) && save->state != CM_SAVE_DONE)
         pthread_cond_wait(&save->progress, &save->lock);
     save->waiting--;
     pthread_mutex_unlock(&save->lock);
+    set_detaching(save, true);
 }
 
-void cm_save_detach(cm_save *save, uint64_t limit, uint64_t *copied)
+bool cm_save_detach(cm_save *save, uint64_t limit, uint64_t *taken)
 {
-    uint64_t room = limit;
-    for (cm_source *source = save->lent; source && cm_save_wait(save, 0) == -EAGAIN; source = source->next_lent)
-        if (!detach_source(save, source, &room))
-            await_source(save, source);
-    *copied = limit - room;
+    bool fits = save->built <= limit;
+    uint64_t room = fits ? limit - save->built : 0;
+    set_detaching(save, true);
+    for (cm_source *source = save->lent; fits && source && cm_save_wait(save, 0) == -EAGAIN; source = source->next_lent)
+        if (!detach_source(save, source, &room)) {
+            fits = !save->held;
+            if (fits)
+                await_source(save, source);
+        }
+    set_detaching(save, false);
+    if (save->held)
+        save->detached_ns = cm_now_ns();
+    *taken = fits ? limit - room : 0;
+    return fits;
 }

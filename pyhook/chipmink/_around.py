@@ -7,6 +7,7 @@ own; code from anywhere else may touch any. Nothing is imported here that is not
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import builtins
 import copyreg
 import functools
@@ -131,7 +132,7 @@ def _hooks() -> str:
         if not is_installed(finder):
             return "the import system calls a finder of the session"
     for number in _SIGNALS:
-        handler = signal.getsignal(number)
+        handler = _signal.getsignal(number)  # which makes no enums of what it finds
         if callable(handler) and not is_installed(handler):
             return f"a function of the session handles signal {number}"
     return ""

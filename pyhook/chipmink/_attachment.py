@@ -241,17 +241,24 @@ class Attachment:
 
     def _begin_save(self, code: str | None = None, **how: Any) -> None:
         """Save the namespace behind its back; `_before_cell` is called before it changes."""
-        assert self._background is not None
-        self._see(threading.TIMEOUT_MAX)
+        background = self._background
+        assert background is not None
+        self._see(0)
         job = self._job(code, **how)
         try:
-            pending = self._background.begin(job)
+            unsaved = None if background.wait(0) else background.hold(job)
+            if unsaved is None:
+                self._see(threading.TIMEOUT_MAX)
+                if self._code:  # of what has failed meanwhile
+                    job = job._replace(code="\n\n".join(filter(None, (*self._code, job.code))))
+                    self._code.clear()
+                unsaved = background.begin(job).unsaved
+                if _around.unnamed_code():  # may run at any time
+                    background.protect()
         except BaseException:
             self._again(job)
             raise
-        self._tell_unsaved(pending.unsaved)
-        if _around.unnamed_code():  # may run at any time
-            self._background.protect()
+        self._tell_unsaved(unsaved)
 
     def _again(self, job: Job) -> None:
         """Give the code of a save that came to nothing to the next one."""
@@ -331,7 +338,7 @@ class Attachment:
             if self._pure:
                 return
             try:
-                if self._waiting or not self._protects:
+                if not self._protects:
                     self._background.wait(threading.TIMEOUT_MAX)
                 if self._waiting:
                     self._catch_up()

@@ -41,10 +41,11 @@ class PendingSave:
         self,
         saving: _core.Saving,
         finish: Callable[[_core.SaveResult], Checkpoint],
-        repeat: Callable[[], Checkpoint],
+        repeat: Callable[[], Checkpoint] | None,
     ) -> None:
         self.unsaved: Mapping[str, str] = MappingProxyType(saving.unsaved())
-        self._lock = threading.Lock()
+        self._awaiting = threading.Lock()  # held by the one who waits for the end of it, as long
+        self._lock = threading.Lock()  # never for long: others may want to protect
         self._saving: _core.Saving | None = saving
         self._finish = finish
         self._repeat: Callable[[], Checkpoint] | None = repeat  # the variables have not changed yet
@@ -60,25 +61,31 @@ class PendingSave:
             raise StoreError(
                 f"the save was begun by the process {self._process}: wait for it there"
             )
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with self._lock:  # not for long: others may want to protect
-                if self._saving is None:
-                    return True
-                left = 0.01 if end is None else min(0.01, max(0.0, end - time.monotonic()))
-                try:
-                    result = self._saving.wait(left * 1000, False)
-                except StoreError as error:
-                    self._error, self._saving = error, None
-                    atexit.unregister(self._end)
-                    return True
-                if result is not None:
-                    self._checkpoint, self._saving = self._finish(result), None
-                    self._repeat = None
-                    atexit.unregister(self._end)
-                    return True
-            if end is not None and time.monotonic() >= end:
+        most = threading.TIMEOUT_MAX
+        if timeout is not None:
+            most = min(max(timeout, 0.0), most)
+        end = time.monotonic() + most
+        if not self._awaiting.acquire(timeout=most):
+            return self._saving is None
+        try:
+            saving = self._saving
+            if saving is None:
+                return True
+            if not saving.over(max(0.0, end - time.monotonic()) * 1000):
                 return False
+            with self._lock:
+                try:
+                    result = saving.wait(0, False)
+                    assert result is not None  # it is over
+                    self._checkpoint = self._finish(result)
+                    self._repeat = None
+                except StoreError as error:
+                    self._error = error
+                self._saving = None
+            atexit.unregister(self._end)
+            return True
+        finally:
+            self._awaiting.release()
 
     def done(self) -> bool:
         """Tell whether it has ended: `wait` does not wait any more."""
@@ -132,7 +139,7 @@ class PendingSave:
             self._repeat = None
             if self._saving is None:
                 return 0
-            return self._saving.detach(COPY_MOST)
+            return self._saving.detach(COPY_MOST) or 0
 
     def _end(self) -> None:
         """Wait for the end of it, before something else is done to the store."""

@@ -224,6 +224,7 @@ class Store:
 Revision = int | str | Checkpoint | None
 
 _SAVE_ATTEMPTS = 5
+_HOLD_MOST = 4 << 20  # bytes noted of objects; they are walked in about 50 ms
 
 
 def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -254,6 +255,14 @@ class Job(NamedTuple):
     branch: str | None = None  # None: the one that the head is on
     cell: Cell | None = None
     if_changed: bool = False  # make no checkpoint without a change; give the parent
+
+
+class Held(NamedTuple):
+    """A save that has been taken in, and waits in memory for the one before."""
+
+    saving: _core.Saving
+    shadow: _core.Shadow
+    size: int  # bytes in memory
 
 
 class Session:
@@ -440,11 +449,47 @@ class Session:
             store._pending = pending = PendingSave(saving, lambda r: told(self._made(r)), repeat)
         return pending
 
+    def _hold(self, job: Job, room: int) -> Held | None:
+        """Take in what is to be saved later, and copy its memory: everything may change then.
+
+        None: that would be more than `room` bytes, or take long. It is taken in without what is
+        known of the last save, for that may yet fail.
+        """
+        store = self.store
+        if store._shadow(self.name).statistics()["memory"] > _HOLD_MOST:
+            return None
+        shadow = _core.Shadow(store._shadow_limit)
+        saving = self._take_in(job, shadow, True)
+        size = saving.detach(room)
+        return None if size is None else Held(saving, shadow, size)
+
+    def _go_on(self, job: Job, held: Held) -> PendingSave:
+        """Write what was held, now that nothing goes on."""
+        store = self.store
+
+        def made(result: _core.SaveResult) -> Checkpoint:
+            store._shadows[self.name] = held.shadow
+            return self._made(result)
+
+        store._check()
+        with store._alone():
+            self._on_branch(job)
+            held.saving.start(_text("message", job.message), _text("code", job.code))
+            store._pending = pending = PendingSave(held.saving, made, None)
+        return pending
+
     def _begin(self, job: Job) -> _core.Saving:
-        store, cell = self.store, job.cell
+        self._on_branch(job)
+        return self._take_in(job, self.store._shadow(self.name), False)
+
+    def _on_branch(self, job: Job) -> None:
+        store = self.store
         if store._branches.get(self.name) != job.branch:
             store._bases.pop(self.name, None)  # what another branch had does not count
         store._branches[self.name] = job.branch
+
+    def _take_in(self, job: Job, shadow: _core.Shadow, later: bool) -> _core.Saving:
+        store, cell = self.store, job.cell
         return _core.save(
             store._writer(),
             self.name,
@@ -453,11 +498,12 @@ class Session:
             _text("code", job.code),
             _summary.describe,
             store._bases,
-            store._shadow(self.name),
+            shadow,
             job.branch,
             cell and (cell.execution, int(cell.seconds * 1e9), _text("error", cell.error)),
             job.if_changed,
             store._previews.of(job.items or ()),
+            later,
         )
 
     @staticmethod

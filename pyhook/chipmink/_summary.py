@@ -228,14 +228,23 @@ def _describe_instance(value: object) -> str:
 
 # ---- libraries, as far as they are loaded; none is imported here
 
+_PLAIN_KINDS: dict[int, str] = {}  # names of NumPy's own number types, by their numbers
+
 
 def _describe_array(value: Any) -> str:
-    line = f"{value.dtype} {_shape(value.shape)}"
-    if not value.size:
+    dtype, size = value.dtype, value.size
+    plain = dtype.isbuiltin == 1 and dtype.kind in "biuf"  # what there are hundreds of
+    kind = _PLAIN_KINDS.get(dtype.num) if plain else None
+    if kind is None:
+        kind = str(dtype)
+        if plain:
+            _PLAIN_KINDS[dtype.num] = kind
+    line = f"{kind} {_shape(value.shape)}"
+    if not size:
         return line
-    return f"{line}\n{_cut(_preview_list(value.flat[:_ITEMS].tolist(), 1)[:-1])}" + (
-        ", ...]" if value.size > _ITEMS else "]"
-    )
+    items = value.flat[:_ITEMS].tolist()
+    shown = ", ".join(map(repr, items)) if plain else _preview_list(items, 1)[1:-1]
+    return f"{line}\n{_cut('[' + shown)}" + (", ...]" if size > _ITEMS else "]")
 
 
 def _describe_shaped(value: Any) -> str:

@@ -178,7 +178,8 @@ typedef struct saving_object {
     PyObject *bases, *shadow, *describe; /* owned: the walk borrows them */
     char *session;
     pid_t process;
-    bool busy; /* a thread is in a method */
+    bool busy;    /* a thread is in a method */
+    bool awaited; /* a thread is in over(), beside which others may be in one */
 } saving_object;
 
 /* Ends the save and lets go of everything. Keeps the exception that is set, if any. */
@@ -232,8 +233,48 @@ static bool enter(saving_object *self)
 {
     if (self->save && !self->busy)
         return self->busy = true;
+    PyErr_SetString(PyExc_RuntimeError, self->save ? "another thread is at the save" : "the save has ended");
+    return false;
+}
+
+/* False with an exception if another thread waits for its end, which this one is to do. */
+static bool may_await(const saving_object *self)
+{
+    if (self->save && !self->awaited)
+        return true;
     PyErr_SetString(PyExc_RuntimeError, self->save ? "another thread waits for the save" : "the save has ended");
     return false;
+}
+
+/* Waits until it has ended, up to `timeout` milliseconds; negative: for ever. -EINTR: an exception is set; -EAGAIN. */
+static int await(saving_object *self, double timeout)
+{
+    cm_save *save = self->save;
+    int result;
+    do {
+        double most = timeout >= 0 && timeout < WAIT_MS ? timeout : WAIT_MS;
+        int left = (int)most + (most > (int)most);
+        Py_BEGIN_ALLOW_THREADS
+        result = cm_save_wait(save, left);
+        Py_END_ALLOW_THREADS
+        if (timeout >= 0)
+            timeout = left < timeout ? timeout - left : 0;
+        if (result == -EAGAIN && PyErr_CheckSignals())
+            result = -EINTR;
+    } while (result == -EAGAIN && timeout != 0);
+    return result;
+}
+
+static PyObject *over(PyObject *object, PyObject *args)
+{
+    saving_object *self = (saving_object *)object;
+    double timeout;
+    if (!PyArg_ParseTuple(args, "d", &timeout) || !may_await(self))
+        return NULL;
+    self->awaited = true;
+    int result = await(self, timeout);
+    self->awaited = false;
+    return result == -EINTR ? NULL : PyBool_FromLong(result != -EAGAIN);
 }
 
 static PyObject *wait_saving(PyObject *object, PyObject *args)
@@ -241,19 +282,10 @@ static PyObject *wait_saving(PyObject *object, PyObject *args)
     saving_object *self = (saving_object *)object;
     cm_module *module = cm_module_of(object);
     double timeout;
-    int cancel, result = -EAGAIN;
-    if (!PyArg_ParseTuple(args, "dp", &timeout, &cancel) || !enter(self))
+    int cancel;
+    if (!PyArg_ParseTuple(args, "dp", &timeout, &cancel) || !may_await(self) || !enter(self))
         return NULL;
-    do {
-        int left = timeout >= 0 && timeout < WAIT_MS ? (int)timeout : WAIT_MS;
-        Py_BEGIN_ALLOW_THREADS
-        result = cm_save_wait(self->save, left);
-        Py_END_ALLOW_THREADS
-        if (timeout >= 0)
-            timeout -= left < timeout ? left : timeout;
-        if (result == -EAGAIN && PyErr_CheckSignals())
-            result = -EINTR;
-    } while (result == -EAGAIN && timeout != 0);
+    int result = await(self, timeout);
     self->busy = false;
     if (result == -EAGAIN)
         Py_RETURN_NONE;
@@ -275,16 +307,43 @@ static PyObject *detach(PyObject *object, PyObject *args)
 {
     saving_object *self = (saving_object *)object;
     unsigned long long limit;
-    uint64_t copied;
+    uint64_t taken;
+    bool detached;
     if (!PyArg_ParseTuple(args, "K", &limit) || !enter(self))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    cm_save_detach(self->save, limit, &copied);
+    detached = cm_save_detach(self->save, limit, &taken);
     Py_END_ALLOW_THREADS
-    if (self->walk)
+    if (detached && self->walk)
         cm_walk_release_buffers(self->walk);
     self->busy = false;
-    return PyLong_FromUnsignedLongLong(copied);
+    if (!detached)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(taken);
+}
+
+static PyObject *start(PyObject *object, PyObject *args)
+{
+    saving_object *self = (saving_object *)object;
+    cm_module *module = cm_module_of(object);
+    const char *message, *code;
+    if (!PyArg_ParseTuple(args, "zz", &message, &code) || !enter(self))
+        return NULL;
+    int result = set_base(module, self->save, self->bases, self->session);
+    if (!result) {
+        Py_BEGIN_ALLOW_THREADS
+        result = cm_save_start(self->save);
+        Py_END_ALLOW_THREADS
+        if (result)
+            cm_raise(module, result);
+    }
+    if (!result)
+        result = commit(module, self->save, message, code);
+    self->busy = false;
+    if (!result)
+        Py_RETURN_NONE;
+    end_saving(self);
+    return NULL;
 }
 
 static int add_unsaved(void *dict, const char *name, const char *reason)
@@ -324,10 +383,17 @@ static PyMethodDef methods[] = {
      PyDoc_STR("wait(timeout_ms, cancel)\n--\n\n"
                "(checkpoint, [(what, name)], branch) when it is durable, and the save has ended; None: not yet. A "
                "negative timeout is none. An exception of a signal handler leaves it as it is, or cancels.")},
+    {"over", over, METH_VARARGS,
+     PyDoc_STR("over(timeout_ms)\n--\n\n"
+               "Waits until wait() need not, which is to be called then; whether that is so. Another thread may be in "
+               "detach() or unsaved() meanwhile, and none in wait().")},
     {"detach", detach, METH_VARARGS,
      PyDoc_STR("detach(limit)\n--\n\n"
                "Copies what has not been read of buffers, up to `limit` bytes, and waits for the rest to be read: "
-               "afterwards all objects may change. Returns the bytes copied.")},
+               "afterwards all objects may change. Returns the bytes copied. For later: the bytes that are kept in "
+               "memory; None: there would be more than `limit`, and nothing may change yet.")},
+    {"start", start, METH_VARARGS,
+     PyDoc_STR("start(message, code)\n--\n\nGoes on with a save for later; if that fails, it has ended.")},
     {"unsaved", unsaved, METH_NOARGS, PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
     {NULL, NULL, 0, NULL},
 };
@@ -378,7 +444,7 @@ static int set_cell(const cm_module *module, cm_save *save, const cm_cell *cell)
 
 const char cm_py_save_doc[] = PyDoc_STR(
     "save(store, session, items, message, code, describe, bases, shadow, branch=None, cell=None, "
-    "if_changed=False, previews=None)\n--\n\n"
+    "if_changed=False, previews=None, later=False)\n--\n\n"
     "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
     "but "
     "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
@@ -388,19 +454,21 @@ const char cm_py_save_doc[] = PyDoc_STR(
     "`cell`: (execution number, nanoseconds, error or None). `if_changed`: without a change none is made, and the "
     "parent "
     "is given. With items None the variables are those that the parent has. `previews`: {name: PNG}, what variables "
-    "look "
-    "like; of those that cannot be saved they are ignored. Returns a Saving.");
+    "look like; of those that cannot be saved they are ignored. `later`: it is begun beside another save, with a "
+    "`shadow` of its own that is empty; start() goes on with it, and has its message and code. Returns a Saving.");
 
 /* With items NULL the save is of what the head has. Non-zero: an exception is set. */
 static int begin(const cm_module *module, saving_object *saving, PyObject *store_object, const char *branch,
-                 const PyObject *items)
+                 const PyObject *items, bool later)
 {
     cm_store *store = cm_store_unwrap(store_object);
     int result = -EINVAL;
     if (!store)
         return result;
     Py_BEGIN_ALLOW_THREADS
-    if (items)
+    if (later)
+        result = cm_save_begin_later(store, saving->session, branch, &saving->save);
+    else if (items)
         result = cm_save_begin_on(store, saving->session, branch, &saving->save);
     else
         result = cm_save_begin_edit(store, saving->session, branch, &saving->save);
@@ -411,12 +479,12 @@ static int begin(const cm_module *module, saving_object *saving, PyObject *store
     return result;
 }
 
-static int take_in(const cm_module *module, saving_object *saving, PyObject *items)
+static int take_in(const cm_module *module, saving_object *saving, PyObject *items, bool later)
 {
     saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(saving->shadow), saving->describe);
     if (!saving->walk)
         return -ENOMEM;
-    int result = set_base(module, saving->save, saving->bases, saving->session);
+    int result = later ? 0 : set_base(module, saving->save, saving->bases, saving->session);
     return result ? result : save_items(module, saving->save, saving->walk, items);
 }
 
@@ -448,22 +516,23 @@ static int give_previews(const cm_module *module, cm_save *save, PyObject *previ
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static const char *const keywords[] = {"store",  "session", "items", "message",    "code",     "describe", "bases",
-                                           "shadow", "branch",  "cell",  "if_changed", "previews", NULL};
+                                           "shadow", "branch",  "cell",  "if_changed", "previews", "later",    NULL};
     cm_module *module = PyModule_GetState(self);
     PyObject *store, *items, *describe, *bases, *shadow, *previews = NULL;
     const char *session, *message, *code, *branch = NULL;
     cm_cell cell = {0};
-    int if_changed = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pO", (char **)keywords, module->store, &store,
+    int if_changed = 0, later = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pOp", (char **)keywords, module->store, &store,
                                      &session, &items, &message, &code, &describe, &PyDict_Type, &bases, module->shadow,
-                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews))
+                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews, &later))
         return NULL;
     if (items == Py_None)
         items = NULL;
     if (previews == Py_None)
         previews = NULL;
-    if ((items && !PyList_Check(items)) || (previews && !PyDict_Check(previews))) {
-        PyErr_SetString(PyExc_TypeError, "items is a list or None, previews a dict or None");
+    if ((items ? !PyList_Check(items) : later) || (previews && !PyDict_Check(previews))) {
+        PyErr_SetString(PyExc_TypeError,
+                        "items is a list or, of a save that begins now, None; previews a dict or None");
         return NULL;
     }
     saving_object *saving = (saving_object *)module->saving->tp_alloc(module->saving, 0);
@@ -479,12 +548,12 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
         goto failed;
     }
     strcpy(saving->session, session);
-    if (begin(module, saving, store, branch, items))
+    if (begin(module, saving, store, branch, items, later))
         goto failed;
     if (if_changed)
         cm_save_if_changed(saving->save);
-    if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items)) ||
-        give_previews(module, saving->save, previews) || commit(module, saving->save, message, code))
+    if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items, later)) ||
+        give_previews(module, saving->save, previews) || (!later && commit(module, saving->save, message, code)))
         goto failed;
     if (saving->walk)
         cm_walk_release(saving->walk);

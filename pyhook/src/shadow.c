@@ -49,7 +49,9 @@ static PyObject *clear(PyObject *self, PyObject *Py_UNUSED(none))
 static PyObject *statistics(PyObject *self, PyObject *Py_UNUSED(none))
 {
     const cm_shadow *shadow = cm_shadow_unwrap(self);
-    return Py_BuildValue("{sKsKsK}", "reused", shadow->reused, "walked", shadow->walked, "memory", shadow->memory);
+    uint64_t memo = shadow->memo.bytes; /* also before the first walk is kept */
+    return Py_BuildValue("{sKsKsK}", "reused", shadow->reused, "walked", shadow->walked, "memory",
+                         shadow->memory > memo ? shadow->memory : memo);
 }
 
 static PyMethodDef methods[] = {

@@ -338,6 +338,60 @@ START_TEST(a_detached_buffer_may_change)
 }
 END_TEST
 
+START_TEST(a_save_for_later_waits_in_memory)
+{
+    enum { SIZE = 4 << 20, SAVES = 4 };
+    uint8_t *bytes = calloc(1, SIZE), *want[SAVES];
+    cm_save *saves[SAVES];
+    uint64_t taken;
+    for (int i = 0; i < SAVES; i++) {
+        seeded_fill(60 + i, bytes + (size_t)i * (SIZE / SAVES), SIZE / SAVES);
+        want[i] = malloc(SIZE);
+        memcpy(want[i], bytes, SIZE);
+        if (i)
+            ck_ok(cm_save_begin_later(store, "s", NULL, &saves[i]));
+        else
+            saves[i] = begin(store, "s");
+        node *buffer = node_new(&nodes, NODE_BUFFER);
+        buffer->text = bytes;
+        buffer->size = SIZE;
+        save_node(saves[i], "array", buffer, &whole);
+        ck_ok(cm_save_unsaved(saves[i], "lock", "it cannot be"));
+        if (i)
+            ck_fails(cm_save_commit(saves[i], NULL, NULL), EINVAL, "not started");
+        else
+            ck_ok(cm_save_commit(saves[i], "it waited", NULL));
+        ck_assert(!i || !cm_save_detach(saves[i], SIZE / 8, &taken)); /* there is nothing to wait for */
+        ck_assert(cm_save_detach(saves[i], UINT64_MAX, &taken));
+        ck_assert_uint_le(taken, SIZE + 4096);
+        memset(bytes, 0xee, SIZE / SAVES * (size_t)i);
+    }
+    ck_fails(cm_save_start(saves[0]), EINVAL, "begun for later");
+    for (int i = 0; i < SAVES; i++) {
+        if (i) {
+            ck_ok(cm_save_start(saves[i]));
+            ck_ok(cm_save_commit(saves[i], "it waited", NULL));
+        }
+        int result;
+        while ((result = cm_save_wait(saves[i], 1000)) == -EAGAIN)
+            ;
+        ck_ok(result);
+        cm_checkpoint *c = cm_save_checkpoint(saves[i]);
+        cm_save_free(saves[i]);
+        ck_assert_uint_eq(cm_checkpoint_number(c), (unsigned)i + 1);
+        ck_assert_str_eq(cm_checkpoint_message(c), "it waited");
+        check_array(c, want[i], SIZE);
+        cm_checkpoint_unref(c);
+        free(want[i]);
+    }
+    cm_save *given_up;
+    ck_ok(cm_save_begin_later(store, "s", NULL, &given_up));
+    save_node(given_up, "list", number_list(0, 4), &whole);
+    cm_save_free(given_up);
+    free(bytes);
+}
+END_TEST
+
 /* ---- saves that come to nothing ------------------------------------------------------------------------------------- */
 
 START_TEST(cancelled_variables_are_as_if_never_built)
@@ -557,6 +611,7 @@ int main(void)
     tcase_add_test(tcase, one_leaf_changes_the_pods_above_it);
     tcase_add_test(tcase, a_changed_slice_of_a_buffer_writes_its_chunks);
     tcase_add_test(tcase, a_detached_buffer_may_change);
+    tcase_add_test(tcase, a_save_for_later_waits_in_memory);
     tcase_add_test(tcase, cancelled_variables_are_as_if_never_built);
     tcase_add_test(tcase, freed_saves_leave_the_store_as_it_was);
     tcase_add_test(tcase, wrong_use_is_refused);

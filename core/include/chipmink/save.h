@@ -53,6 +53,11 @@ CM_API CM_MUST_USE int cm_save_begin(cm_store *store, const char *session, cm_sa
  * at once, each on a branch of its own.
  */
 CM_API CM_MUST_USE int cm_save_begin_on(cm_store *store, const char *session, const char *branch, cm_save **save);
+/*
+ * The same without waiting for the save that goes on: everything is built and kept in memory, nothing is asked of the store or
+ * given to it before cm_save_start, and until then the save descends from nothing. No pods are to be used again in it.
+ */
+CM_API CM_MUST_USE int cm_save_begin_later(cm_store *store, const char *session, const char *branch, cm_save **save);
 
 /* Everything built until _end or _cancel belongs to the variable. After _cancel its pods are as if never built. */
 CM_API CM_MUST_USE int cm_save_variable_begin(cm_save *save, const char *name);
@@ -240,11 +245,18 @@ CM_API CM_MUST_USE int cm_save_commit(cm_save *save, const char *message, const 
  */
 CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
 /*
- * [blocks while memory is copied] After cm_save_commit: lets go of the memory of all buffers of a CM_BUFFER_* kind, so that it may be
+ * [blocks while memory is copied] After cm_save_commit, or when all of a save for later was built: lets go of the memory of all buffers of a CM_BUFFER_* kind, so that it may be
  * changed or freed. What the workers have not read yet, and the store does not have, is copied; beyond `limit` bytes the
- * workers are waited for instead. *copied: how much was. It cannot fail.
+ * workers are waited for instead. *taken: how much was copied.
+ * Of a save for later what was built counts, too; and beyond the limit nothing can be waited for: false, and the memory is still
+ * needed.
  */
-CM_API void cm_save_detach(cm_save *save, uint64_t limit, uint64_t *copied);
+CM_API bool cm_save_detach(cm_save *save, uint64_t limit, uint64_t *taken);
+/*
+ * [blocks while another thread saves to this store] Goes on with a save that was begun for later, which may be committed then.
+ * -ESTALE: as of cm_save_wait. If it fails, the save is to be freed.
+ */
+CM_API CM_MUST_USE int cm_save_start(cm_save *save);
 /* The epoch of the store that the save belongs to: it changes when objects are removed. */
 CM_API uint64_t cm_save_epoch(const cm_save *save);
 /* The new checkpoint after cm_save_wait returned 0; the caller unrefs it. */
