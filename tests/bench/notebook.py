@@ -18,11 +18,13 @@ from pathlib import Path
 
 from figure import Figure, of_that_size
 from stores import COMMAND, stop_server
+from workloads import cells_of
 
 START = 120.0  # seconds until a kernel answers, and most that a cell takes
 LEAD_IN = 4  # cells that are not measured
 THINKING = 0.5  # seconds between bursts of cells
 SMALL = 0.01  # sizes at which only whether it runs matters
+LEAST = 0.05  # scale that the cells of a notebook can do with
 
 # How much of the two means a kernel has, as in the paper's comparison.
 MODES = {
@@ -137,7 +139,10 @@ CASES = {
 }
 LOOPS = "notebook_loops"
 UNDO = "notebook_undo"
+# Notebooks whose cells are run one right after the other.
+WHOLE = {f"waits_{name}": name for name in ("flights", "tabular_eda", "image_arrays")}
 IDS = {name: case.text for name, case in CASES.items()} | {
+    **{name: f"all cells of {notebook}, without a pause" for name, notebook in WHOLE.items()},
     LOOPS: "pure Python loops over globals and attributes, with Chipmink attached",
     UNDO: "undo of a 10 MB variable among 5 GB",
 }
@@ -274,6 +279,38 @@ def _undo(directory: Path, size: float, seed: int, repeats: int, scaled: str) ->
     yield Figure(IDS[UNDO] + scaled, statistics.median(found), "ms", 50, raw={"undo": found})
 
 
+def _whole(
+    name: str, directory: Path, size: float, seed: int, repeats: int, scaled: str
+) -> Iterator[Figure]:
+    """The waits that each mode adds to a notebook: all together, and the longest."""
+    small = size < SMALL
+    cells = list(cells_of(WHOLE[name], max(size, LEAST) if small else 1, seed))
+    modes = ("without", "background", "both") if small else tuple(MODES)
+    runs: dict[str, list[list[float]]] = {mode: [] for mode in modes}
+    for repeat in range(1 if small else max(repeats, 3)):
+        for mode, found in runs.items():  # in turns, for the machine changes meanwhile
+            with Kernel(directory / f"{mode}-{repeat}", mode) as kernel:
+                kernel.attach()
+                found.append([kernel.run(cell) * 1000 for cell in cells])
+    medians = {
+        mode: [statistics.median(times) for times in zip(*found, strict=True)]
+        for mode, found in runs.items()
+    }
+    without = medians["without"]
+    added = {
+        mode: [time - bare for time, bare in zip(times, without, strict=True)]
+        for mode, times in medians.items()
+    }
+    raw = {f"{mode}-{i}": run for mode, found in runs.items() for i, run in enumerate(found)}
+    takes = f"the {len(cells)} cells take {sum(without):.0f} ms"
+    for what, of in (("in all", sum), ("the longest", max)):
+        waits = {mode: float(of(times)) for mode, times in added.items() if mode != "without"}
+        note = ", ".join(f"{mode}: {value:.0f} ms" for mode, value in waits.items())
+        text = f"{IDS[name]}{scaled}: added wait, {what}"
+        bound = waits["background"]  # what the two means are there to better
+        yield Figure(text, waits["both"], "ms", bound, note=f"{note}; {takes}", raw=raw)
+
+
 def measure(
     wanted: str,
     scratch: Callable[[], AbstractContextManager[str]],
@@ -300,6 +337,8 @@ def measure(
             yield from _loops(Path(directory), repeats)
         elif wanted == UNDO:
             yield from _undo(Path(directory), size, seed, repeats, scaled)
+        elif wanted in WHOLE:
+            yield from _whole(wanted, Path(directory), size, seed, repeats, scaled)
         else:
             case = CASES[wanted]
             raw = {

@@ -169,3 +169,10 @@ def _all() -> Iterator[Workload]:
 
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _all()}
+
+
+def cells_of(name: str, scale: float = 1.0, seed: int = 1) -> Iterator[str]:
+    """Give the code of each cell of a notebook, one after the other."""
+    path = _DEMO if name == _DEMO.stem else _HERE / "notebooks" / f"{name}.py"
+    read = cells.read_notebook if path is _DEMO else cells.read_cells
+    return (cell.code for _, cell in cells.in_turn(read(path), scale, seed))

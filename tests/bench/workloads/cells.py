@@ -63,17 +63,22 @@ def fresh_main() -> types.ModuleType:
     return module
 
 
+def in_turn(cells: list[Cell], scale: float, seed: int) -> Iterator[tuple[int, Cell]]:
+    """Give the cells as they are to be run, with their numbers: repeated, and as wanted."""
+    for number, cell in enumerate(cells, 1):
+        code = cell.code
+        if cell.title == "Parameters":
+            code += f"\nSCALE, SEED = {float(scale)!r}, {seed!r}\n"
+        times = cell.times if scale >= 1 else max(1, round(cell.times * scale))
+        yield from [(number, Cell(cell.title, 1, code))] * times
+
+
 def _run(cells: list[Cell], scale: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     variables = vars(fresh_main())
-    for number, cell in enumerate(cells, 1):
-        code = compile(cell.code, f"<cell {number}>", "exec")
-        times = cell.times if scale >= 1 else max(1, round(cell.times * scale))
-        for _ in range(times):
-            exec(code, variables)
-            if cell.title == "Parameters":
-                variables.update(SCALE=scale, SEED=seed)
-            names = [name for name in variables if not name.startswith("__")]
-            yield cell.title, {name: variables[name] for name in names}
+    for number, cell in in_turn(cells, scale, seed):
+        exec(compile(cell.code, f"<cell {number}>", "exec"), variables)
+        names = [name for name in variables if not name.startswith("__")]
+        yield cell.title, {name: variables[name] for name in names}
 
 
 def steps(path: Path, scale: float, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
