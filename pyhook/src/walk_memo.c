@@ -48,8 +48,8 @@ static inline uint8_t unit_of(const void *object)
 /* The slot with that key, or the free one where it belongs. */
 static inline cm_memo_slot *slot_of(const cm_memo *memo, uint64_t key)
 {
-    uint64_t page = key >> UNIT_SHIFT;
-    size_t at = (page + (page >> 8) * 0x9e3779b1u) & memo->mask;
+    size_t at =
+        key * 0x9e3779b97f4a7c15u >> 32 & memo->mask; /* pages side by side must not stand in one another's way */
     while (memo->slots[at].page && memo->slots[at].key != key)
         at = (at + 1) & memo->mask;
     return &memo->slots[at];
