@@ -25,15 +25,21 @@ class Ran(NamedTuple):
     html: str
 
 
+def environment_of(store: Path) -> dict[str, str]:
+    """Give what a program has whose kernels use this Chipmink, and that store."""
+    package = Path(chipmink.__file__).absolute().parents[1]
+    python_path = {"PYTHONPATH": str(package)} if "site-packages" not in str(package) else {}
+    return {**os.environ, **python_path, "CHIPMINK_STORE": str(store)}
+
+
 class Kernel:
     """A kernel with the IPython of this environment; its store is `store`."""
 
     def __init__(self, store: Path, **environment: str) -> None:
         self.manager = KernelManager()
-        package = Path(chipmink.__file__).absolute().parents[1]
-        python_path = {"PYTHONPATH": str(package)} if "site-packages" not in str(package) else {}
-        environment = {**os.environ, **python_path, "CHIPMINK_STORE": str(store), **environment}
-        self.manager.start_kernel(env=environment, cwd=str(store.parent))
+        self.manager.start_kernel(
+            env={**environment_of(store), **environment}, cwd=str(store.parent)
+        )
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=_WAIT)
