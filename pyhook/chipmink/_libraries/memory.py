@@ -93,7 +93,7 @@ def _on_object(view: memoryview) -> Call:
         return Call(method("toreadonly"), call) if view.readonly and not whole.readonly else call
 
 
-def _is_segment(mapped: mmap.mmap) -> bool:
+def _is_segment(mapped: Any) -> bool:
     from . import maps
 
     return maps.is_segment(mapped)
