@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
 import chipmink
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
@@ -203,6 +207,70 @@ def test_tables_keep_their_memory_to_themselves(session: chipmink.Session) -> No
         assert loaded["frame"].iloc[0, 0] == 0
         assert loaded["frame"].iloc[10, 0] == 30
         assert loaded["frame"].iloc[1, 0] == 3
+
+
+def test_a_table_that_cannot_be_saved(session: chipmink.Session) -> None:
+    """That arrays in it are its own ends with it."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [(i for i in ()), 1]})
+    base = np.arange(1000.0)
+    checkpoint = session.save({"frame": frame, "base": base, "part": base[5:10]})
+    assert list(checkpoint.unsaved) == ["frame"]
+    loaded = session.load()
+    assert np.shares_memory(loaded["base"], loaded["part"])
+
+
+def random_view(array: Any, rng: random.Random) -> Any:
+    """Give some view of an array."""
+    how = rng.randrange(6)
+    if how == 0 and array.ndim:
+        return array[tuple(some_slice(length, rng) for length in array.shape)]
+    if how == 1:
+        return array.T
+    if how == 2 and array.flags.c_contiguous and array.size % 2 == 0:
+        return array.reshape(2, -1)
+    if how == 3 and array.flags.c_contiguous and array.ndim:
+        return array.view("u1" if array.dtype != "u1" else "i1")
+    if how == 4 and array.size:
+        return array.reshape(-1)[rng.randrange(array.size) :] if array.ndim == 1 else array[:1]
+    return array[...]
+
+
+def some_slice(length: int, rng: random.Random) -> slice:
+    begin = rng.randrange(length + 1)
+    step = rng.choice([1, 1, 1, 2, 3])
+    return slice(begin, None, step) if rng.random() < 0.7 else slice(None, None, -step)
+
+
+@settings(max_examples=2000 if os.environ.get("CHIPMINK_LONG") else 60, deadline=None)
+@given(seed=st.integers(0, 2**48))
+@example(seed=0)
+def test_random_views(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """What shared memory does so, what did not does not, in any order of the variables."""
+    rng = random.Random(seed)
+    arrays = []
+    for _ in range(3):
+        base = np.frombuffer(bytearray(rng.randbytes(8 * rng.randrange(1, 60))), "f4")
+        arrays.append(base.copy(order=rng.choice("CF")) if rng.random() < 0.7 else base)
+    for _ in range(8):
+        arrays.append(random_view(rng.choice(arrays), rng))
+    chosen = rng.sample(arrays, rng.randrange(2, len(arrays)))
+    namespace: Any = {f"v{i}": array for i, array in enumerate(chosen)}
+    path = tmp_path_factory.mktemp("views") / "store"
+    with chipmink.open(path, embedded=True) as store:
+        session = store.session("views")
+        for _ in range(3):
+            assert session.save(namespace).unsaved == {}
+            loaded = session.load()
+            for name, array in namespace.items():
+                assert loaded[name].tobytes() == array.tobytes()
+                assert (loaded[name].shape, loaded[name].dtype) == (array.shape, array.dtype)
+                for other in namespace:
+                    expected = np.shares_memory(array, namespace[other])
+                    assert np.shares_memory(loaded[name], loaded[other]) == expected
+            namespace = loaded
+            changed = rng.choice(list(namespace.values()))
+            changed[...] = rng.randrange(100)
 
 
 # ---- torch ---------------------------------------------------------------------------------------

@@ -35,11 +35,14 @@ class _Memory(NamedTuple):
 def _reduce_array(array: Any, save: Any) -> Any:
     if save.owning or array.dtype.hasobject or array.size == 0:
         return array.__reduce_ex__(5)
-    if array.base is None:
-        if array.flags.forc and id(array) not in save.memory:
+    if array.base is not None:
+        memory = _memory(array)
+    elif id(array) in save.memory:  # a view of it came first, of all of it
+        memory = _Memory(array, _address(array), array.nbytes)
+    else:
+        if array.flags.forc:
             _stands_for(array, array, save)
         return array.__reduce_ex__(5)
-    memory = _memory(array)
     reduced = _reduce_view(array, memory, save) if memory is not None else None
     return reduced or array.__reduce_ex__(5)
 
