@@ -41,6 +41,8 @@ def _content(connection: Any, name: str) -> bytes:
     if hasattr(connection, "serialize"):  # Python 3.11
         content: bytes = connection.serialize(name=name)
         return content
+    if name != "main":
+        raise ValueError(f"database {name}, attached in memory, needs Python 3.11 to be saved")
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "database")
         copy = sqlite3.connect(path)
@@ -79,12 +81,14 @@ def _fill(connection: Any, name: str, content: bytes) -> None:
     if hasattr(connection, "deserialize"):
         connection.deserialize(content, name=name)
         return
+    if name != "main":
+        raise ValueError(f"database {name}, attached in memory, needs Python 3.11 to be loaded")
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "database")
         with open(path, "wb") as file:
             file.write(content)
         copy = sqlite3.connect(path)
-        copy.backup(connection, name="main")
+        copy.backup(connection)
         copy.close()
 
 
