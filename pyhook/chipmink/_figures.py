@@ -144,15 +144,21 @@ def _figure_of(value: object) -> Any:
     if type(value) is figure:
         return value
     axes: Any = sys.modules.get("matplotlib.axes")
-    if axes is None or not issubclass(type(value), axes.Axes):
+    if axes is None or type(type(value)) is not type or not issubclass(type(value), axes.Axes):
         return None
     with contextlib.suppress(Exception):
         found: Any = value
         for _ in range(3):  # axes of a part of a figure
+            if not _is_known(type(found).__module__):  # it may do anything when it is asked
+                return None
             found = found.figure
             if type(found) is figure:
                 return found
     return None
+
+
+def _is_known(module: str) -> bool:
+    return module.partition(".")[0] in _PACKAGES
 
 
 # ---- copies
@@ -213,7 +219,7 @@ class _Unpickler(pickle.Unpickler):
     """Makes copies of figures that consist of nothing but what is known."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] not in _PACKAGES:
+        if not _is_known(module):
             raise pickle.UnpicklingError(f"{module}.{name} may do anything when it is drawn")
         return super().find_class(module, name)
 

@@ -18,6 +18,7 @@ from chipmink import _figures
 pytest.importorskip("matplotlib")
 import matplotlib
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
@@ -135,6 +136,17 @@ class Loud(Figure):
         self.calls.append("figure")
 
 
+class Sly(Axes):
+    @property
+    def figure(self) -> Any:
+        Loud.calls.append("axes")
+        return super().figure
+
+    @figure.setter
+    def figure(self, figure: Any) -> None:
+        pass
+
+
 class Slow(Line2D):
     def draw(self, renderer: Any) -> None:
         Loud.calls.append("line")
@@ -155,7 +167,10 @@ def test_code_of_others_is_not_run(session: chipmink.Session) -> None:
     own.axes[0].lines[0].draw = formatted
     tex.text(0, 0, "x", usetex=True)
     good = plotted()[0]
+    sly = Sly(plotted()[0], (0, 0, 1, 1))
+    Loud.calls.clear()
     namespace = {"loud": Loud(), "line": line, "tick": tick, "own": own, "tex": tex, "good": good}
+    assert _figures.figures_in({"sly": sly}.items()) == {}
     saved = session.save(namespace)
     assert not saved.unsaved
     assert Loud.calls == []
