@@ -205,6 +205,8 @@ int cm_content_open(cm_view *view, cm_node node, cm_content **result)
         free(content);
         return error;
     }
+    if (cm_node_type(node) == CM_NODE_PICKLE)
+        cm_view_note_opened(view, node);
     *result = content;
     return 0;
 }

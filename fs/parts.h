@@ -25,7 +25,7 @@ static inline void cm_cleanup_memory(void *memory)
     free(*(void **)memory);
 }
 
-enum { CM_VIEW_SIZES = 4096, CM_VIEW_OBJECTS = 16384 };
+enum { CM_VIEW_SIZES = 4096, CM_VIEW_OBJECTS = 16384, CM_VIEW_OPENED = 64 };
 
 struct cm_work;
 
@@ -58,7 +58,9 @@ struct cm_view {
     struct {
         cm_id id;
         cm_object_info info;
-    } objects[CM_VIEW_OBJECTS];      /* listed lately; a slot each, by the first bits of the id */
+    } objects[CM_VIEW_OBJECTS];     /* listed lately; a slot each, by the first bits of the id */
+    cm_node opened[CM_VIEW_OPENED]; /* pickles of vars/, the last ones; a ring */
+    size_t opened_count;
     pthread_mutex_t refresh_lock;    /* held while the store catches up */
     int64_t refreshed;               /* when it last did, CLOCK_MONOTONIC ns */
     pthread_mutex_t statistics_lock; /* held while stats.json is made */
@@ -107,6 +109,10 @@ void cm_view_remember_size(cm_view *view, cm_node node, uint64_t size);
  */
 void cm_view_remember_object(cm_view *view, const cm_id *id, const cm_object_info *info);
 bool cm_view_recall_object(cm_view *view, cm_node node, cm_id *id, cm_object_info *info);
+
+/* The pickles of vars/ that were opened lately, each once, the newest first: how many there are. */
+void cm_view_note_opened(cm_view *view, cm_node pickle);
+size_t cm_view_opened(cm_view *view, cm_node pickles[CM_VIEW_OPENED]);
 
 typedef struct cm_part_checkpoint {
     cm_cached item;

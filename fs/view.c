@@ -190,6 +190,28 @@ void cm_view_remember_size(cm_view *view, cm_node node, uint64_t size)
     pthread_mutex_unlock(&view->lock);
 }
 
+void cm_view_note_opened(cm_view *view, cm_node pickle)
+{
+    bool known = false;
+
+    pthread_mutex_lock(&view->lock);
+    for (size_t i = 0; i < CM_VIEW_OPENED && !known; i++)
+        known = view->opened[i] == pickle;
+    if (!known)
+        view->opened[view->opened_count++ % CM_VIEW_OPENED] = pickle;
+    pthread_mutex_unlock(&view->lock);
+}
+
+size_t cm_view_opened(cm_view *view, cm_node pickles[CM_VIEW_OPENED])
+{
+    pthread_mutex_lock(&view->lock);
+    size_t count = view->opened_count < CM_VIEW_OPENED ? view->opened_count : CM_VIEW_OPENED;
+    for (size_t i = 0; i < count; i++)
+        pickles[i] = view->opened[(view->opened_count - 1 - i) % CM_VIEW_OPENED];
+    pthread_mutex_unlock(&view->lock);
+    return count;
+}
+
 static size_t object_slot(const cm_id *id)
 {
     return (size_t)(cm_node_id_bits(id) >> 1) % CM_VIEW_OBJECTS;

@@ -129,9 +129,65 @@ static void settle(commit *c)
     }
 }
 
+/* ---- copies that were read and written ------------------------------------------------------------------------------ */
+
+static bool has_bytes(cm_link *link, const char *data, size_t size)
+{
+    enum { PIECE = 256 << 10 };
+    char *piece cm_cleanup(cm_cleanup_memory) = malloc(PIECE);
+    bool same = piece != NULL;
+
+    for (size_t at = 0, done = 0; same && at < size; at += done)
+        same = cm_link_read(link, at, piece, PIECE, &done) == 0 && done > 0 && done <= size - at &&
+               memcmp(piece, data + at, done) == 0;
+    return same;
+}
+
+static bool is_copy(cm_view *view, cm_node node, const void *data, size_t size)
+{
+    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    cm_link *link = NULL;
+
+    if (cm_part_variables_get(view, node, &part) < 0 || cm_node_index(node) >= part->count)
+        return false;
+    const cm_variable *variable = &part->variables[cm_node_index(node)];
+    if (variable->size != size || cm_link_open(part->checkpoint, &variable->name, 1, 0, &link) < 0)
+        return false;
+    bool same = has_bytes(link, data, size);
+    cm_link_close(link);
+    return same;
+}
+
+/*
+ * The pickle that a file is, byte for byte, if that was opened lately; 0: none. Not every program that copies does so by reference:
+ * cp reads and writes what takes less on disk than its size.
+ */
+static cm_node find_source(cm_view *view, const void *data, size_t size)
+{
+    cm_node opened[CM_VIEW_OPENED];
+    size_t count = cm_view_opened(view, opened);
+
+    for (size_t i = 0; i < count; i++)
+        if (is_copy(view, opened[i], data, size))
+            return opened[i];
+    return 0;
+}
+
 /* ---- the checkpoint -------------------------------------------------------------------------------------------------- */
 
-static int save_stream(cm_save *save, taken *t)
+static int save_reference(const commit *c, cm_save *save, const taken *t, cm_node source)
+{
+    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    int result = cm_part_variables_get(c->work->view, source, &part);
+
+    if (result < 0)
+        return result;
+    if (cm_node_index(source) >= part->count)
+        return -ESTALE;
+    return cm_save_carry(save, t->variable, part->checkpoint, part->variables[cm_node_index(source)].name);
+}
+
+static int save_stream(const commit *c, cm_save *save, taken *t)
 {
     char type[CM_PICKLE_TYPE_MAX], why[CM_PICKLE_WHY_MAX], summary[64];
     cm_work_file *file = t->what;
@@ -145,6 +201,9 @@ static int save_stream(cm_save *save, taken *t)
             return -errno;
         }
     }
+    cm_node source = find_source(c->work->view, t->data, t->size);
+    if (source != 0 && save_reference(c, save, t, source) == 0)
+        return 0;
     int result = cm_save_variable_begin(save, t->variable);
     cm_pod *pod = result == 0 ? cm_save_pod_new(save, NULL, CM_POD_OBJECT) : NULL;
     if (result == 0 && pod == NULL)
@@ -159,19 +218,6 @@ static int save_stream(cm_save *save, taken *t)
     if (result < 0)
         cm_save_variable_cancel(save);
     return result;
-}
-
-static int save_reference(commit *c, cm_save *save, const taken *t)
-{
-    cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
-    cm_node source = t->what->source;
-    int result = cm_part_variables_get(c->work->view, source, &part);
-
-    if (result < 0)
-        return result;
-    if (cm_node_index(source) >= part->count)
-        return -ESTALE;
-    return cm_save_carry(save, t->variable, part->checkpoint, part->variables[cm_node_index(source)].name);
 }
 
 /* Is it a fault of this one edit, for which the others need not wait? */
@@ -224,9 +270,9 @@ static int build(commit *c, cm_save *save)
                 continue;
             }
         } else if (t->what->source != 0) {
-            result = save_reference(c, save, t);
+            result = save_reference(c, save, t, t->what->source);
         } else {
-            result = save_stream(save, t);
+            result = save_stream(c, save, t);
         }
         if (result < 0 && is_its_own(result)) {
             refuse(c, t);

@@ -45,6 +45,29 @@ def test_copy_by_reference(two: tuple[chipmink.Session, chipmink.Session], mount
     assert names(work) == {"y.pkl", "big.pkl"}
 
 
+def test_copies_by_reading_and_writing(store: chipmink.Store, mounted: Mount) -> None:
+    """What was read from vars/ and written as it is, is what it was, whoever copies."""
+    store.session("a").save({"text": "abc" * 100_000, "twin": "abd" * 100_000, "x": [1]})
+    store.session("b").save({"y": 1})
+    work, source = mounted.session("b") / "work", mounted.session("a") / "head/vars"
+    assert wait_until(work.exists)
+    run("cp", "--sparse=auto", source / "text.pkl", work / "c.pkl")
+    shutil.copyfileobj((source / "twin.pkl").open("rb"), (work / "p.pkl").open("wb"))
+    (work / "changed.pkl").write_bytes(
+        (source / "text.pkl").read_bytes().replace(b"abc", b"abx", 1)
+    )
+    commit(work)
+    head = store.session("b").head
+    assert head is not None
+    original = store.session("a").head.variables
+    assert head.variables["c"].summary == original["text"].summary
+    assert head.variables["c"].content == original["text"].content
+    assert head.variables["p"].content == original["twin"].content
+    assert head.variables["changed"].summary.startswith("written through the mount")
+    assert head.load()["changed"] == "abx" + "abc" * 99_999
+    assert head.load()["p"] == "abd" * 100_000
+
+
 def test_copy_from_anywhere(two: tuple[chipmink.Session, chipmink.Session], mounted: Mount) -> None:
     """From older checkpoints, without their sharing; under another name; onto what is there."""
     a, b = two
