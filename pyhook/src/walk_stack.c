@@ -161,8 +161,20 @@ enum {
     OBJECT_BYTES = 64,
 };
 
+static uint64_t sample(const cm_walk *walk, PyObject *object, int depth);
+
+/* An element: what the walk has met is referred to. It may change without its containers being walked again. */
+static uint64_t sample_element(const cm_walk *walk, PyObject *object, int depth)
+{
+    cm_memo_entry entry;
+    if (!cm_is_value(object) && cm_memo_at(walk->shadow, object, &entry) &&
+        cm_shade_at(walk->shadow, entry.shade)->seen == walk->shadow->generation)
+        return CM_SPLICE_SIZE;
+    return sample(walk, object, depth);
+}
+
 /* Bytes that an object takes in a pod, from its value alone; what gets a pod of its own takes a splice in that around it. */
-static uint64_t sample(PyObject *object, int depth)
+static uint64_t sample(const cm_walk *walk, PyObject *object, int depth)
 {
     uint64_t sum = 0, count = 0, size;
     if (PyUnicode_CheckExact(object) || PyBytes_CheckExact(object)) {
@@ -172,12 +184,12 @@ static uint64_t sample(PyObject *object, int depth)
     if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) {
         size = (uint64_t)Py_SIZE(object);
         for (uint64_t i = 0; depth && i < size; i += size / SAMPLES + 1, count++)
-            sum += sample(PySequence_Fast_GET_ITEM(object, (Py_ssize_t)i), depth - 1);
+            sum += sample_element(walk, PySequence_Fast_GET_ITEM(object, (Py_ssize_t)i), depth - 1);
     } else if (PyDict_CheckExact(object)) {
         PyObject *key, *value;
         size = (uint64_t)PyDict_GET_SIZE(object);
         for (Py_ssize_t at = 0; depth && count < SAMPLES && PyDict_Next(object, &at, &key, &value); count++)
-            sum += sample(key, depth - 1) + sample(value, depth - 1);
+            sum += sample_element(walk, key, depth - 1) + sample_element(walk, value, depth - 1);
     } else { /* which elements of a set come first depends on more than their values */
         size = PyAnySet_CheckExact(object) ? (uint64_t)PySet_GET_SIZE(object) : 0;
         return (cm_is_value(object) ? ATOM_BYTES : OBJECT_BYTES) + size * ATOM_BYTES;
@@ -197,7 +209,7 @@ int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t l
     cm_features features = {.cls = (uint8_t)cls,
                             .depth = walk->depth < UINT8_MAX ? (uint8_t)walk->depth : UINT8_MAX,
                             .length = cm_magnitude(length),
-                            .size = cm_magnitude(sampled ? sample(object, SAMPLED_DEPTH) : size)};
+                            .size = cm_magnitude(sampled ? sample(walk, object, SAMPLED_DEPTH) : size)};
     enum cm_action action = cm_policy_decide(walk->shadow->policy, &features);
     if (walk->depth == 0) { /* it has its pod already */
         walk->final = action == CM_SPLIT_FINAL;
