@@ -5,7 +5,6 @@
 #include "codec.h"
 #include "tree.h"
 
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -581,22 +580,7 @@ int cm_save_drain(cm_save *save)
 
 /* ---- letting go of memory ------------------------------------------------------------------------------------------- */
 
-enum {
-    DETACH_CHUNKS = 32, /* while the workers are kept from reading */
-    HUGE_PAGE = 2 << 20,
-    HUGE_MOST = 64 << 20, /* of larger copies a few chunks may be all that is needed */
-};
-
-/* Memory for a copy, in huge pages: page faults would cost more than the copying. */
-static uint8_t *copy_new(uint64_t size)
-{
-    if (size < HUGE_PAGE || size > HUGE_MOST)
-        return malloc(size);
-    uint8_t *memory = aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
-    if (memory)
-        (void)madvise(memory, size, MADV_HUGEPAGE); /* without them it is slower */
-    return memory;
-}
+enum { DETACH_CHUNKS = 32 }; /* while the workers are kept from reading */
 
 static void set_detaching(cm_save *save, bool detaching)
 {
@@ -619,7 +603,7 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
             source->read[*chunk] = true;
             continue;
         }
-        if (o.size > *room || (!source->copy && !(source->copy = copy_new(source->size))))
+        if (o.size > *room || (!source->copy && !(source->copy = malloc(source->size))))
             return -1;
         memcpy(source->copy + *chunk * CM_CHUNK, o.data, o.size);
         *room -= o.size;
