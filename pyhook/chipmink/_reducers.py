@@ -29,7 +29,7 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
-from . import reducers
+from . import _order, reducers
 
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
@@ -232,17 +232,18 @@ class Reducers:
     # ---- order ---------------------------------------------------------------------------------
 
     def sort_key(self, obj: object) -> bytes | None:
-        """Encode an element of a set by its value; None if it has none that is known to be stable.
+        """Encode an element of a set by its value, or by its content if it has none.
 
-        Objects with equal keys may come in any order.
+        Objects with equal keys may come in any order. None: its content is not known to be stable.
         """
         try:
-            return repr(_value_of(obj, 0)).encode("utf-8", "surrogatepass")
-        except _NoValueError:
+            key = _order.content(obj, lambda part: _value_of(part, 0))
+        except RecursionError:
             return None
+        return repr(key).encode("utf-8", "surrogatepass")
 
 
-class _NoValueError(Exception):
+class _NoValueError(LookupError):
     """An object whose value cannot be told from outside."""
 
 

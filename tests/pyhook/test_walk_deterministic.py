@@ -237,3 +237,57 @@ def test_appending_and_inserting_rewrite_few_fragments(session: chipmink.Session
     assert session.save({"rows": rows}).stats["pods_new"] <= 3
     loaded = session.load()["rows"]
     assert loaded == rows
+
+
+SETS = r"""
+import sys, weakref
+import chipmink
+
+class Point:
+    def __init__(self, x): self.x = x
+
+class Slots:
+    __slots__ = ("a", "b")
+    def __init__(self, a, b): self.a, self.b = a, b
+
+class Ring:
+    def __init__(self, name): self.name, self.me, self.names = name, self, {name, "z", "y"}
+
+class Refusing:
+    def __reduce_ex__(self, protocol): raise TypeError("not this one")
+
+def make(n):
+    def add(x, more={"p", "q"}): return x + n
+    class Local:
+        value = n
+    return add, Local
+
+path, session = sys.argv[1:3]
+kept = [Point(i) for i in range(50)]
+parts = [make(i) for i in range(20)]
+values = dict(
+    instances=set(kept), weak=[kept, weakref.WeakSet(kept)],
+    nested={Point([Point({"k": (i, Point(i))})]) for i in range(20)},
+    slots={Slots(i, {str(i), "x", "y"}) for i in range(20)},
+    rings={Ring(str(i)) for i in range(20)},
+    functions={part[0] for part in parts}, classes={part[1] for part in parts},
+    lambdas={lambda: 1, lambda: 2, lambda: "three", lambda x: x, lambda *, x=1: x},
+    methods={point.__init__ for point in kept}, bad={Refusing()},
+)
+with chipmink.open(path) as store:
+    checkpoint = store.session(session).save(values)
+    assert list(checkpoint.unsaved) == ["bad"], checkpoint.unsaved
+    print(*(v.content for v in checkpoint.variables.values()))
+"""
+
+
+def test_sets_are_ordered_by_what_their_elements_hold(
+    path: Path, python: Callable[..., Any]
+) -> None:
+    results = []
+    for seed in range(3):
+        process = python(SETS, path, f"s{seed}", env={**os.environ, "PYTHONHASHSEED": str(seed)})
+        results.append(process.communicate(timeout=120)[0].split())
+        assert process.returncode == 0
+    assert len(results[0]) == 9
+    assert results[0] == results[1] == results[2]

@@ -20,3 +20,16 @@ def _reduce_callbacks(registry: Any) -> Any:
 
 
 CALLBACKS = SimpleNamespace(reduce=_reduce_callbacks)
+
+
+def _reduce_transform(node: Any) -> Any:
+    """Reduce a part of a transformation: it knows those that it is a part of by their addresses."""
+    function, args, *rest = node.__reduce_ex__(5)
+    state = rest[0] if rest else None
+    if type(state) is dict and type(state.get("_parents")) is dict:
+        parents = (parent for parent in state["_parents"].values() if parent is not None)
+        rest[0] = {**state, "_parents": dict(enumerate(parents))}
+    return function, args, *rest
+
+
+TRANSFORMS = SimpleNamespace(reduce=_reduce_transform, subclasses=True)
