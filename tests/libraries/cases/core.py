@@ -224,7 +224,7 @@ numpy(
     lambda: np.memmap(Lazy("tempfile").TemporaryFile(), "f8", "w+", shape=(100,)),
     put(3, 2.5),
     _content,
-    limitation="its content is saved; the mapping of the file is not",
+    limitation="of a file without a name: its content",
 )
 
 
