@@ -172,31 +172,33 @@ static bool same_run(const cm_shadow *shadow, const cm_shade *run, PyObject *con
     return true;
 }
 
-/* Compares; the notes once in a walk. `container`, `at`: of a fragment, where it would begin; moved on behind it. */
+/*
+ * Compares; the notes once in a walk. `container`, `at`: of a fragment, where it would begin; moved on behind it. Its elements come
+ * first: the notes are about them, and only of those that are still there may the memory be read.
+ */
 static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_t *at)
 {
+    uint32_t generation = walk->shadow->generation;
     if (shade->opaque || !shade->kept)
         return 0;
-    if (shade->checked != walk->shadow->generation) {
+    if (at && (shade->placed != generation || shade->begin != *at)) {
+        uint64_t end = *at;
+        if (!same_run(walk->shadow, shade, container, &end))
+            return 0; /* it may stand elsewhere */
+        shade->begin = *at;
+        shade->end = end;
+        shade->placed = generation;
+    }
+    if (shade->checked != generation) {
         int same = same_notes(walk, shade);
         if (same < 0)
             return -1;
-        shade->checked = walk->shadow->generation;
+        shade->checked = generation;
         shade->same = same;
     }
-    if (!shade->same || !at)
-        return shade->same;
-    if (shade->placed == walk->shadow->generation && shade->begin == *at) {
+    if (shade->same && at)
         *at = shade->end;
-        return 1;
-    }
-    uint64_t begin = *at;
-    if (!same_run(walk->shadow, shade, container, at))
-        return 0; /* it may stand elsewhere */
-    shade->begin = begin;
-    shade->end = *at;
-    shade->placed = walk->shadow->generation;
-    return 1;
+    return shade->same;
 }
 
 /* ---- a pod and all below it ------------------------------------------------------------------------------------------ */
