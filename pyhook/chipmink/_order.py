@@ -19,6 +19,7 @@ _PARTS_MOST = 64
 _DEPTH_MOST = 16
 _LENGTH_MOST = 256  # of a text
 _CUT = "..."
+_SHORT = frozenset((type(None), bool, int, float, complex))
 _MADE = (
     "__dict__",
     "__weakref__",
@@ -52,6 +53,8 @@ class _Content:
 
     def of(self, obj: Any) -> object:
         cls = type(obj)
+        if cls in _SHORT:
+            return obj
         self._left -= 1
         if self._left < 0 or len(self._above) > _DEPTH_MOST:
             return _CUT
@@ -95,12 +98,17 @@ class _Content:
     def _reduced(self, cls: type, obj: Any) -> object:
         if hasattr(cls, "__array__") or hasattr(cls, "nbytes"):
             return _CUT  # taking it apart may copy all of it
+        reducer = copyreg.dispatch_table.get(cls)
+        if not reducer and _is_plain(cls) and type(getattr(obj, "__dict__", None)) is dict:
+            return self.of(obj.__dict__)
         try:
-            reducer = copyreg.dispatch_table.get(cls)
             reduced = reducer(obj) if reducer else obj.__reduce_ex__(4)
         except Exception:  # whatever the walk says of it later
             return _CUT
-        return [self.of(part) for part in reduced[:3]] if type(reduced) is tuple else _CUT
+        if type(reduced) is not tuple or type(reduced[1]) is not tuple:
+            return _CUT
+        # the state first: all that is alike has the function, and often the class
+        return [self.of(part) for part in (*reduced[2:3], *reduced[1])]
 
     def _each(self, parts: Any) -> list[object]:
         return [self.of(part) for part in self._some(parts)]
@@ -110,6 +118,21 @@ class _Content:
             if self._left <= 0:
                 return
             yield part
+
+
+def _is_plain(cls: type) -> bool:
+    """Tell whether all that the reduce protocol would give is the object's dict."""
+    found = [getattr(cls, name, None) for name in _PROTOCOL]
+    return found == _DEFAULTS and cls.__basicsize__ == _PLAIN_SIZE
+
+
+class _Plain:
+    pass
+
+
+_PROTOCOL = ["__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__"]
+_DEFAULTS = [getattr(object, name, None) for name in _PROTOCOL]
+_PLAIN_SIZE = _Plain.__basicsize__  # more: there are slots
 
 
 def _filled(cell: types.CellType) -> bool:

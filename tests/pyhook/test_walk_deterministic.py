@@ -246,6 +246,12 @@ import chipmink
 class Point:
     def __init__(self, x): self.x = x
 
+class Large:
+    def __init__(self, n): self.n = n
+
+for i in range(200):
+    setattr(Large, f"method_{i}", lambda self, i=i: i)
+
 class Slots:
     __slots__ = ("a", "b")
     def __init__(self, a, b): self.a, self.b = a, b
@@ -267,6 +273,7 @@ kept = [Point(i) for i in range(50)]
 parts = [make(i) for i in range(20)]
 values = dict(
     instances=set(kept), weak=[kept, weakref.WeakSet(kept)],
+    large={Large(i) for i in range(50)},
     nested={Point([Point({"k": (i, Point(i))})]) for i in range(20)},
     slots={Slots(i, {str(i), "x", "y"}) for i in range(20)},
     rings={Ring(str(i)) for i in range(20)},
@@ -289,5 +296,5 @@ def test_sets_are_ordered_by_what_their_elements_hold(
         process = python(SETS, path, f"s{seed}", env={**os.environ, "PYTHONHASHSEED": str(seed)})
         results.append(process.communicate(timeout=120)[0].split())
         assert process.returncode == 0
-    assert len(results[0]) == 9
+    assert len(results[0]) == 10
     assert results[0] == results[1] == results[2]
