@@ -271,7 +271,9 @@ static int step_tuple(cm_walk *walk)
     cm_frame *frame = cm_walk_top(walk);
     PyObject *tuple = frame->object;
     size_t size = (size_t)PyTuple_GET_SIZE(tuple);
-    bool resumed = frame->at > 0; /* some element needed frames: only then can the tuple be within itself */
+    /* Only if some element needed frames, or a pod was used again, can the tuple be within itself. */
+    bool resumed = frame->at > 0;
+    uint64_t reused = walk->shadow->reused;
     while ((size_t)frame->at < size) {
         cm_trace_element(walk, frame->trace, frame->at, frame->size, PyTuple_GET_ITEM(tuple, frame->at));
         int result = cm_walk_value(walk, PyTuple_GET_ITEM(tuple, frame->at++));
@@ -279,6 +281,7 @@ static int step_tuple(cm_walk *walk)
             return result < 0 ? -1 : 0;
     }
     walk->ticks += (uint32_t)(size < CM_TICKS ? size : CM_TICKS);
+    resumed |= walk->shadow->reused != reused;
     int completed = resumed && !walk->repeating ? completed_within(walk, tuple, size) : 0;
     if (completed < 0)
         return -1;
@@ -317,11 +320,13 @@ static int step_frozenset(cm_walk *walk)
     cm_frame *frame = cm_walk_top(walk);
     PyObject *elements = frame->held;
     bool resumed = frame->at > 0;
+    uint64_t reused = walk->shadow->reused;
     while (frame->at < PyList_GET_SIZE(elements)) {
         int result = cm_walk_value(walk, PyList_GET_ITEM(elements, frame->at++));
         if (result)
             return result < 0 ? -1 : 0;
     }
+    resumed |= walk->shadow->reused != reused;
     int completed = resumed && !walk->repeating ? completed_within(walk, frame->object, SIZE_MAX) : 0;
     if (completed < 0)
         return -1;
