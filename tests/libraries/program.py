@@ -27,6 +27,7 @@ def attempt(store: chipmink.Store, case: Case, run: str, earlier: str | None) ->
     random.seed(1)
     numpy.random.seed(1)  # as a program does that shall give the same each time
     value = case.make()
+    gc.collect()  # transformations know those of discarded parts of a figure until then
     checkpoint = store.session(f"{run} {case.id}").save({"value": value})
     if checkpoint.unsaved:
         return {"unsaved": checkpoint.unsaved["value"]}
