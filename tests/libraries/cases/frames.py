@@ -68,7 +68,7 @@ pandas(
     sets("window", 6),
     by(lambda rolling: rolling.mean()),
 )
-pandas(
+library("pandas", "pandas", "jinja2")(
     "Styler",
     lambda: frame().head(3).style.format(precision=2),
     lambda style: style.set_caption("new"),
