@@ -13,7 +13,8 @@ enum {
     RANGES_MOST = 4096,
     UNUSED_MOST = 4, /* saves that need not look at a range */
     BUSY_MOST = 2,   /* looks in a row that may find more than half of it written */
-    REST_LEAST = 2,  /* saves that pass before it is tried again, twice as many each time */
+    PROTECT_TRIES = 3,
+    REST_LEAST = 2, /* saves that pass before it is tried again, twice as many each time */
     REST_MOST = 256,
     SAMPLES = 16, /* places that are compared before a range is watched */
     SAMPLE_SIZE = 1024,
@@ -301,7 +302,7 @@ static cm_fingerprint sample_of(const cm_watch *watch, const uint8_t *data, uint
  * Asks the kernel to watch the range. What was written to other ranges' pages in it will not be told any more. In mappings that
  * become watchable only now there may be ranges of memory that was mapped there before: nothing is known of them.
  */
-static bool protect(cm_watch *watch, const range *r)
+static bool try_protect(cm_watch *watch, const range *r)
 {
     cm_extent mappings;
     if (!cm_pages_mappings(watch->pages, pages_of(r), &mappings))
@@ -316,6 +317,15 @@ static bool protect(cm_watch *watch, const range *r)
                 rest(watch, other);
     }
     return cm_pages_add(watch->pages, pages_of(r), mappings);
+}
+
+/* Other threads may map and unmap memory beside it, while it is asked what mapping it is in. */
+static bool protect(cm_watch *watch, const range *r)
+{
+    for (int i = 0; i < PROTECT_TRIES; i++)
+        if (try_protect(watch, r))
+            return true;
+    return false;
 }
 
 /* Begins to watch a range if that seems worth it. */
