@@ -232,8 +232,6 @@ void cm_save_stop_workers(cm_save *save);
 int64_t cm_now_ns(void);
 /* Reads the session's head, and opens its checkpoint as the parent. */
 CM_MUST_USE int cm_save_open_head(cm_save *save);
-
-/* save.c */
 void cm_saved_variable_clear(cm_saved_variable *variable);
 
 /* carry.c */

@@ -167,10 +167,7 @@ static uint64_t sample(const cm_walk *walk, PyObject *object, int depth);
 static uint64_t sample_element(const cm_walk *walk, PyObject *object, int depth)
 {
     cm_memo_entry entry;
-    if (!cm_is_value(object) && cm_memo_at(walk->shadow, object, &entry) &&
-        cm_shade_at(walk->shadow, entry.shade)->seen == walk->shadow->generation)
-        return CM_SPLICE_SIZE;
-    return sample(walk, object, depth);
+    return !cm_is_value(object) && cm_memo_find(walk, object, &entry) ? CM_SPLICE_SIZE : sample(walk, object, depth);
 }
 
 /* Bytes that an object takes in a pod, from its value alone; what gets a pod of its own takes a splice in that around it. */
