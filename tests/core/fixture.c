@@ -16,3 +16,25 @@ void teardown_store(void)
     arena_free(&nodes);
     remove_tree(scratch_path("store"));
 }
+
+cm_gc_report collect(void)
+{
+    cm_gc_report report;
+    ck_ok(cm_gc(store, false, NULL, NULL, &report));
+    return report;
+}
+
+void no_damage(void)
+{
+    cm_verify_report report;
+    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
+    ck_assert_uint_eq(report.damaged, 0);
+}
+
+int note_damage(void *arg, const char *where, const char *what)
+{
+    char *text = arg;
+    ck_assert_uint_gt(strlen(what), 10);
+    sprintf(text + strlen(text), "%s; ", where);
+    return 0;
+}

@@ -15,4 +15,11 @@ extern cutting whole; /* a pod for each variable */
 void setup_store(void);
 void teardown_store(void);
 
+/* A collection, which must succeed. */
+cm_gc_report collect(void);
+/* All of the store is read again, and is as it should be. */
+void no_damage(void);
+/* For cm_verify: adds where damage is to the text that `arg` is, as "place; ". */
+int note_damage(void *arg, const char *where, const char *what);
+
 #endif

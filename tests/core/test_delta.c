@@ -278,13 +278,6 @@ static int count(void *arg, const cm_id *id, const cm_object_info *info)
     return 0;
 }
 
-static void no_damage(void)
-{
-    cm_verify_report report;
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
-    ck_assert_uint_eq(report.damaged, 0);
-}
-
 /* Spoils the last byte of a record in the database, behind everyone's back. */
 static void spoil(const cm_id *id)
 {

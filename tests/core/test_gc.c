@@ -84,20 +84,6 @@ static uint64_t save_state(const char *session, long from)
     return number;
 }
 
-static cm_gc_report collect(void)
-{
-    cm_gc_report report;
-    ck_ok(cm_gc(store, false, NULL, NULL, &report));
-    return report;
-}
-
-static void no_damage(void)
-{
-    cm_verify_report report;
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
-    ck_assert_uint_eq(report.damaged, 0);
-}
-
 static void check_state(const char *session, uint64_t number, long from)
 {
     cm_checkpoint *c;

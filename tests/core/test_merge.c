@@ -84,8 +84,7 @@ START_TEST(carried_variables_share_their_bytes)
     ck_ok(cm_checkpoint_variable(to, "copy of big", &after));
     ck_assert(cm_id_equal(&before->content, &after->content));
     ck_assert_uint_eq(after->changed, 1);
-    cm_verify_report report;
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
+    no_damage();
     cm_checkpoint_unref(from);
     cm_checkpoint_unref(to);
 }
@@ -122,8 +121,7 @@ START_TEST(edits_keep_what_they_do_not_touch)
     ck_ok(cm_save_carry(save, "a", from, "a"));
     c = finish(save);
     check_names(c, "a ");
-    cm_verify_report report;
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
+    no_damage();
     cm_checkpoint_unref(c);
     cm_checkpoint_unref(from);
     cm_checkpoint_unref(other);
@@ -186,8 +184,7 @@ START_TEST(edits_upon_edits_stay_readable)
         check_description(c, round % 2 ? "pair2" : "twin2", round % 2 ? pair : twin);
         free(describe_linked(c, NULL));
     }
-    cm_verify_report report;
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
+    no_damage();
     free(pair);
     free(twin);
     cm_checkpoint_unref(c);

@@ -74,13 +74,10 @@ static void prune(const char *session, cm_retention keep, bool dry_run, const ch
     free(entries);
 }
 
-static void no_damage(void)
+static void no_damage_after_gc(void)
 {
-    cm_gc_report gc;
-    cm_verify_report report;
-    ck_ok(cm_gc(store, false, NULL, NULL, &gc));
-    ck_ok(cm_verify(store, NULL, NULL, NULL, &report));
-    ck_assert_uint_eq(report.damaged, 0);
+    collect();
+    no_damage();
 }
 
 /* Whom a checkpoint descends from, on and on. */
@@ -108,11 +105,11 @@ START_TEST(the_last_ones_are_kept)
     prune("s", (cm_retention){.last = 3}, false, "1 2 3 ");
     numbers_are("s", "4 5 6 ");
     numbers_are("other", "1 2 ");
-    no_damage();
+    no_damage_after_gc();
     save_value("s", 7);
     numbers_are("s", "4 5 6 7 ");
     prune("s", (cm_retention){.last = 1}, false, "4 5 6 ");
-    no_damage();
+    no_damage_after_gc();
     cm_prune_entry *entries;
     size_t count;
     ck_fails(cm_prune(store, "s", &(cm_retention){.last = 0}, false, &entries, &count), EINVAL, "nothing says");
@@ -139,7 +136,7 @@ START_TEST(heads_branches_and_tags_are_kept)
     refs_are("s", CM_REF_TAG, ""); /* they went with what they named */
     ck_fails(cm_ref_set(store, "s", CM_REF_TAG, "late", 4), ENOENT, "no checkpoint 4");
     ck_fails(cm_head_set(store, "s", NULL, 1), ENOENT, "no checkpoint 1");
-    no_damage();
+    no_damage_after_gc();
     descent_is("s", 5, "5 2 ");
     descent_is("s", 3, "3 2 ");
     ck_ok(cm_head_set(store, "s", "main", 0));
@@ -158,14 +155,14 @@ START_TEST(descent_goes_on_over_gaps)
     }
     prune("s", (cm_retention){.tagged = true}, false, "1 2 4 5 6 8 9 10 ");
     descent_is("s", 12, "12 11 7 3 ");
-    no_damage();
+    no_damage_after_gc();
     descent_is("s", 12, "12 11 7 3 ");
     ck_ok(cm_ref_set(store, "s", CM_REF_TAG, "t7", 3));
     prune("s", (cm_retention){.tagged = true}, false, "7 ");
-    no_damage();
+    no_damage_after_gc();
     descent_is("s", 12, "12 11 3 ");
     prune("s", (cm_retention){.last = 1}, false, "3 11 ");
-    no_damage();
+    no_damage_after_gc();
     descent_is("s", 12, "12 ");
     char text[256] = "";
     ck_ok(cm_ref_list(store, "s", (enum cm_ref_kind)'p', list_name, text)); /* nothing is left of the others */
@@ -205,7 +202,7 @@ START_TEST(many_go_in_several_commits)
           "192 195 198 201 204 207 210 213 216 219 222 225 228 231 234 237 240 243 246 249 252 255 258 261 264 267 270 "
           "273 276 279 282 285 288 291 294 297 300 303 306 309 312 315 318 321 324 ");
     refs_are("s", CM_REF_TAG, "t327=327 ");
-    no_damage();
+    no_damage_after_gc();
 }
 END_TEST
 
@@ -260,7 +257,7 @@ START_TEST(the_newest_of_each_period_is_kept)
     prune("s", (cm_retention){.daily = 100}, false, "1 2 4 5 6 10 11 13 ");
     prune("s", (cm_retention){.daily = 100}, false, "");
     numbers_are("s", "3 7 8 9 12 14 ");
-    no_damage();
+    no_damage_after_gc();
 }
 END_TEST
 
@@ -316,7 +313,7 @@ START_TEST(what_gets_a_tag_meanwhile_stays)
     ck_assert_int_eq(meddled, 2);
     numbers_are("s", "2 3 6 ");
     descent_is("s", 6, "6 3 2 ");
-    no_damage();
+    no_damage_after_gc();
 }
 END_TEST
 
@@ -334,7 +331,7 @@ START_TEST(what_was_removed_says_so)
     save_values("s", 2);
     ck_ok(cm_checkpoint_open_number(store, "s", 3, &c));
     prune("s", (cm_retention){.last = 1}, false, "2 3 ");
-    no_damage();
+    no_damage_after_gc();
     int result = cm_checkpoint_variables(c, &variables, &count);
     ck_assert_int_eq(result, -EILSEQ);
     ck_fails(cm_checkpoint_failed(c, result), ENOENT, "s@3 was removed");

@@ -108,14 +108,6 @@ static void spoil(const cm_id *id, enum damage how)
     cm_buffer_free(&record);
 }
 
-static int note_damage(void *arg, const char *where, const char *what)
-{
-    char *text = arg;
-    ck_assert_uint_gt(strlen(what), 10);
-    sprintf(text + strlen(text), "%s; ", where);
-    return 0;
-}
-
 static int load(cm_checkpoint *c, const char *name, const char *expected)
 {
     cm_link *link;
