@@ -17,7 +17,8 @@
 
 enum {
     ENTRIES_AT_ONCE = 1 << 14, /* removed from the index in one batch */
-    GRACE_S = 2,               /* for transactions in progress to end */
+    GRACE_S = 2,               /* for transactions in progress to end, and for RocksDB's own work */
+    ASK_AGAIN_NS = 1000000,    /* whether RocksDB is at work */
     DEAD_PART = 8,             /* a table is compacted if more than 1/8 of it is dead */
     RECORD_OVERHEAD = 64,      /* bytes of a table per record, about: key, block, and the block's place in the index */
 };
@@ -301,6 +302,29 @@ static int reclaim_tables(cm_rocksdb_backend *store, tables *t)
     return result;
 }
 
+static bool is_at_work(const cm_rocksdb *rocks)
+{
+    static const char *const properties[] = {"rocksdb.num-running-flushes", "rocksdb.num-running-compactions",
+                                             "rocksdb.compaction-pending"};
+    uint64_t value = 0;
+    for (size_t i = 0; i < sizeof properties / sizeof *properties && !value; i++)
+        for (int family = 0; family < CM_CF_COUNT && !value; family++)
+            if (rocksdb_property_int_cf(rocks->db, rocks->cf[family], properties[i], &value))
+                value = 0;
+    return value > 0;
+}
+
+/*
+ * A compaction is done before RocksDB's thread has removed the files it replaced, and flushing may begin another one. Until
+ * that is over they take space, which would be told as not given back. Others may keep RocksDB busy: not for ever.
+ */
+static void await_removal(const cm_rocksdb *rocks)
+{
+    struct timespec pause = {.tv_nsec = ASK_AGAIN_NS};
+    for (long waited = 0; is_at_work(rocks) && waited < GRACE_S * 1000000000L; waited += ASK_AGAIN_NS)
+        nanosleep(&pause, NULL);
+}
+
 /* Inside the gate. */
 static int reclaim(cm_rocksdb_backend *store, bool index)
 {
@@ -321,6 +345,7 @@ static int reclaim(cm_rocksdb_backend *store, bool index)
     if (index)
         rocksdb_compact_range_cf(store->rocks.db, store->rocks.cf[CM_CF_INDEX], NULL, 0, NULL, 0);
     cm_rocksdb_settle(&store->rocks); /* the log goes */
+    await_removal(&store->rocks);
     return 0;
 }
 
