@@ -14,7 +14,7 @@ import random
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,19 +197,22 @@ def _measure_row(row: Row, places: list[Place], repeats: int) -> dict[str, dict[
     raw: dict[str, list[float]] = {place.data.name: [] for place in places}
     memory: dict[str, int] = {}
     took: dict[str, float] = {}
-    for place in places if row.state == "warm" else ():
+
+    def once(place: Place, number: int) -> float:
         began = time.monotonic()
-        row.measure(place, 0)
+        value = row.measure(place, number)
         took[place.data.name] = time.monotonic() - began
+        return value
+
+    for place in places if row.state == "warm" else ():
+        once(place, 0)
     for number in range(1, repeats + 1):
         for place in places:
             peer = place.history if row.history else place.data
             if raw[peer.name] and took[peer.name] > SLOW:
                 continue
             _make_ready(peer, row.state)
-            began = time.monotonic()
-            raw[peer.name].append(row.measure(place, number))
-            took[peer.name] = time.monotonic() - began
+            raw[peer.name].append(once(place, number))
             pid = peer.process()
             if pid is not None:
                 memory[peer.name] = max(memory.get(peer.name, 0), peak_memory(pid))
@@ -253,8 +256,13 @@ def _source(own: Chipmink, scratch: Path, sizes: Sizes) -> tuple[Path, list[Path
 # ---- the whole
 
 
-def measure(directory: str, **sizes: Any) -> dict[str, Any]:
+def measure(directory: str, **sizes: Any) -> Generator[str, None, dict[str, Any]]:
     """Measure all; an action of the worker.
+
+    Yields
+    ------
+    str
+        What a row has shown.
 
     Returns
     -------
@@ -290,9 +298,13 @@ def measure(directory: str, **sizes: Any) -> dict[str, Any]:
         outside = scratch / "outside"
         outside.mkdir()
         for row in rows_of(limits, outside):
-            result["rows"][row.title] = _measure_row(row, places, limits.repeats)
+            found = _measure_row(row, places, limits.repeats)
+            result["rows"][row.title] = found
             if row.rate:
                 result["rates"].append(row.title)
+            yield f"{row.title}: " + ", ".join(
+                f"{peer} {_show(of['value'], row.rate)}" for peer, of in found.items()
+            )
         result["own"] = _measure_own(places[-1], limits)
         server = server_of(own.files)
         result["server_memory"] = peak_memory(server) if server is not None else None

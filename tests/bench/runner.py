@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +29,46 @@ class MeasurementError(Exception):
 def call(action: str, *, patience: float = PATIENCE, **arguments: Any) -> Any:
     """Run an action of worker.py in a fresh process and return its answer.
 
-    Cells compute on one thread: what is measured is not how fast they are, and spinning OpenMP
-    threads would take the other cores from whoever saves.
+    What it says meanwhile is printed. Cells compute on one thread: what is measured is not how fast
+    they are, and spinning OpenMP threads would take the other cores from whoever saves.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", WORKER, action, json.dumps(arguments)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as worker:
+    deadline = time.monotonic() + patience
+    answer: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as worker,
+    ):
+        late = threading.Timer(patience, _end, [worker])
+        late.start()
         try:
-            output, errors = worker.communicate(timeout=patience)
-        except BaseException as error:
+            for line in worker.stdout or ():
+                answer = json.loads(line)
+                if "said" in answer:
+                    print(answer["said"], flush=True)
+            worker.wait()
+        except BaseException:
             _end(worker)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise MeasurementError(f"{action}: not done after {patience:g} s") from None
             raise
-    if worker.returncode:
-        lines = errors.strip().splitlines() or ["no output"]
-        raise MeasurementError(f"{action}: status {worker.returncode}: {lines[-1]}")
-    return json.loads(output)
+        finally:
+            late.cancel()
+        if time.monotonic() > deadline:
+            raise MeasurementError(f"{action}: not done after {patience:g} s")
+        if worker.returncode:
+            errors.seek(0)
+            lines = errors.read().strip().splitlines() or ["no output"]
+            raise MeasurementError(f"{action}: status {worker.returncode}: {lines[-1]}")
+    return answer["answer"]
 
 
 def _end(worker: subprocess.Popen[str]) -> None:
     """Let it unmount what it has mounted, and stop its servers."""
     worker.terminate()
     try:
-        worker.communicate(timeout=GRACE)
+        worker.wait(GRACE)
     except subprocess.TimeoutExpired:
         worker.kill()
 

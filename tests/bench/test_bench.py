@@ -157,6 +157,19 @@ def test_policies_beside_one_another(tmp_path: Path) -> None:
     assert seconds.value == 2.0
 
 
+def test_rows_are_shown_as_they_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker's generator says what it has found before the answer is there."""
+    if mount_rows.Chipmink.missing():
+        pytest.skip("cannot mount here")
+    tiny = mount_rows.Sizes(repeats=1).scaled(0.001)
+    found = runner.call("mount", directory=str(tmp_path), **asdict(tiny))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == list(found["rows"])
+    assert all(peer in said[0] for peer in found["rows"]["ls -l, warm"])
+
+
 def test_who_takes_too_long_ends_what_it_began(tmp_path: Path) -> None:
     """A worker that is stopped stops its store server, and would unmount what it has mounted."""
     endless = mount_rows.Sizes(bytes=1000, files=10, checkpoints=10**9)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measurement in a process of its own: ``worker.py ACTION JSON`` prints one JSON object.
+"""One measurement in a process of its own: ``worker.py ACTION JSON`` prints lines of JSON.
+
+The last one has the answer; those before it say how far it has come, for a person.
 
 Fresh processes, because what a process did before shows: warm allocators, imported modules, the
 collector's counts.
@@ -12,10 +14,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import systems
 from meter import background, costs, disk_bytes, timed
@@ -117,8 +119,19 @@ def main() -> None:
         actions |= targets.ACTIONS | ablation.ACTIONS
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a notebook prints is not the answer
-    output.write(json.dumps(actions[action](**json.loads(arguments))))
-    output.close()
+    found = actions[action](**json.loads(arguments))
+    with output:
+        answer = told(found, output) if isinstance(found, Generator) else found
+        print(json.dumps({"answer": answer}), file=output)
+
+
+def told(steps: Generator[str, None, Any], output: IO[str]) -> Any:
+    """Say at once what each step has found; the generator's value is the answer."""
+    while True:
+        try:
+            print(json.dumps({"said": next(steps)}), file=output, flush=True)
+        except StopIteration as end:
+            return end.value
 
 
 if __name__ == "__main__":
