@@ -170,6 +170,17 @@ static int check_child(const cm_map_entry *parent, const cm_map_entry *first)
                : cm_fail(EILSEQ, "damaged map: a node does not begin with the key it is filed under");
 }
 
+/* Opens the node of that level, or of any if it is -1. `content` holds its bytes. */
+static int get_node(cm_store *store, const cm_id *id, int level, cm_buffer *content, node_reader *node)
+{
+    int result = cm_object_get(store, id, CM_KIND_MAP, content);
+    if (!result)
+        result = open_node(content->data, content->size, node);
+    if (!result && level >= 0 && node->level != (unsigned)level)
+        result = cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node->level, level);
+    return result;
+}
+
 /*
  * `parent`: the entry that leads here, NULL at the root. `level`: what it asks for, or -1. Recursion is bounded by
  * LEVELS_MOST: levels fall by one.
@@ -178,14 +189,10 @@ static int walk_node(cm_store *store, const cm_id *id, const cm_map_entry *paren
                      void *arg)
 {
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    int result = cm_object_get(store, id, CM_KIND_MAP, &content);
     node_reader node;
-    if (!result)
-        result = open_node(content.data, content.size, &node);
+    int result = get_node(store, id, level, &content, &node);
     if (result)
         return result;
-    if (level >= 0 && node.level != (unsigned)level)
-        return cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node.level, level);
     if (parent && node.left == 0)
         return cm_fail(EILSEQ, "damaged map: an empty node below another");
     cm_map_entry entry = {0};
@@ -215,14 +222,10 @@ int cm_map_find(cm_store *store, const cm_id *root, const void *key, size_t size
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     cm_id id = *root;
     for (int level = -1;;) {
-        int result = cm_object_get(store, &id, CM_KIND_MAP, &content);
         node_reader node;
-        if (!result)
-            result = open_node(content.data, content.size, &node);
+        int result = get_node(store, &id, level, &content, &node);
         if (result)
             return result;
-        if (level >= 0 && node.level != (unsigned)level)
-            return cm_fail(EILSEQ, "damaged map: a node of level %u where %d should be", node.level, level);
         cm_map_entry entry = {0};
         bool descend = false;
         while ((result = next_entry(&node, &entry)) > 0) {

@@ -143,13 +143,18 @@ static PyObject *store_closed(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(((Store *)self)->store == NULL);
 }
 
+static PyObject *nothing(PyObject *self, int result)
+{
+    if (result < 0)
+        return cm_raise(cm_module_of(self), result);
+    Py_RETURN_NONE;
+}
+
 static PyObject *store_refresh(PyObject *self, PyObject *Py_UNUSED(none))
 {
     int result;
     WITH_STORE(self, cm_store_refresh(store));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    Py_RETURN_NONE;
+    return nothing(self, result);
 }
 
 /* ---- names collected without the GIL ----------------------------------------------------------------------------------- */
@@ -264,9 +269,7 @@ static PyObject *store_set_ref(PyObject *self, PyObject *args)
         return NULL;
     int result;
     WITH_STORE(self, cm_ref_set(store, session, kind, name, number));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    Py_RETURN_NONE;
+    return nothing(self, result);
 }
 
 static PyObject *store_set_head(PyObject *self, PyObject *args)
@@ -277,12 +280,16 @@ static PyObject *store_set_head(PyObject *self, PyObject *args)
         return NULL;
     int result;
     WITH_STORE(self, cm_head_set(store, session, branch, number));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    Py_RETURN_NONE;
+    return nothing(self, result);
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------------- */
+
+/* Takes over the checkpoint. */
+static PyObject *checkpoint_opened(PyObject *self, cm_checkpoint *checkpoint, int result)
+{
+    return result < 0 ? cm_raise(cm_module_of(self), result) : cm_checkpoint_wrap(cm_module_of(self), checkpoint);
+}
 
 static PyObject *store_checkpoint(PyObject *self, PyObject *args)
 {
@@ -292,9 +299,7 @@ static PyObject *store_checkpoint(PyObject *self, PyObject *args)
     cm_checkpoint *checkpoint = NULL;
     int result;
     WITH_STORE(self, cm_checkpoint_open(store, session, revision, &checkpoint));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    return cm_checkpoint_wrap(cm_module_of(self), checkpoint);
+    return checkpoint_opened(self, checkpoint, result);
 }
 
 static PyObject *store_checkpoint_number(PyObject *self, PyObject *args)
@@ -306,9 +311,7 @@ static PyObject *store_checkpoint_number(PyObject *self, PyObject *args)
     cm_checkpoint *checkpoint = NULL;
     int result;
     WITH_STORE(self, cm_checkpoint_open_number(store, session, number, &checkpoint));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    return cm_checkpoint_wrap(cm_module_of(self), checkpoint);
+    return checkpoint_opened(self, checkpoint, result);
 }
 
 static PyObject *store_checkpoint_id(PyObject *self, PyObject *args)
@@ -322,9 +325,7 @@ static PyObject *store_checkpoint_id(PyObject *self, PyObject *args)
         return cm_raise(cm_module_of(self), result);
     cm_checkpoint *checkpoint = NULL;
     WITH_STORE(self, cm_checkpoint_open_id(store, &id, &checkpoint));
-    if (result < 0)
-        return cm_raise(cm_module_of(self), result);
-    return cm_checkpoint_wrap(cm_module_of(self), checkpoint);
+    return checkpoint_opened(self, checkpoint, result);
 }
 
 static int add_number(void *arg, uint64_t number, const cm_id *id)

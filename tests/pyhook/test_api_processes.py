@@ -12,6 +12,7 @@ from subprocess import Popen
 
 import chipmink
 import pytest
+from api_support import INTERRUPTED, WALKING, WRITING, finish
 
 Start = Callable[..., "Popen[str]"]
 
@@ -20,13 +21,6 @@ def answer(process: Popen[str]) -> str:
     """The next line it prints."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def finish(process: Popen[str]) -> list[str]:
-    """What else it prints; it must end well."""
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    return out.splitlines()
 
 
 # ---- two processes
@@ -131,51 +125,10 @@ def test_multiprocessing_by_fork_with_an_open_store(path: Path, python: Start) -
 # ---- Ctrl-C
 
 
-INTERRUPTED = """
-    import os, signal, sys, time
-    import chipmink
-
-    # The kernel interrupts, as a terminal does: no thread of this process is needed for it.
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    {make}
-
-    with chipmink.open(sys.argv[1]) as store:
-        session = store.session("a")
-        session.save({{"x": 1}})
-        scale = 1
-        while scale < 64:  # until the machine is slow enough for it
-            namespace = make(scale)
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
-                session.save(namespace)
-                time.sleep(0.1)
-            except KeyboardInterrupt:
-                if session.head.number == 1:
-                    print("interrupted", flush=True)
-                    break
-                session.checkout(1)
-            scale *= 2
-        print(session.load(), flush=True)
-        print(session.save({{"x": 2}}).load(), flush=True)
-        print(store.verify().damage, flush=True)
-"""
-
-WALKING = """
-    def make(scale):
-        return {"x": 0, "big": [[i] for i in range(1_000_000 * scale)]}
-"""
-
-WRITING = """
-    data = os.urandom(64_000_000)
-    def make(scale):
-        return {"x": 0, "big": [bytes([i]) + data for i in range(scale)]}
-"""
-
-
 @pytest.mark.parametrize("make", [WALKING, WRITING], ids=["walking", "writing"])
 def test_ctrl_c_during_a_save(path: Path, python: Start, make: str) -> None:
     lines = finish(python(INTERRUPTED.format(make=make), path))
-    assert lines == ["interrupted", "{'x': 1}", "{'x': 2}", "()"]
+    assert lines == ["interrupted", "{'x': 1}", "{'x': 2}", "True ()"]
 
 
 def test_ctrl_c_in_the_middle_of_a_variable(session: chipmink.Session) -> None:

@@ -17,7 +17,7 @@ from subprocess import Popen
 
 import chipmink
 import pytest
-from api_support import Command
+from api_support import INTERRUPTED, WALKING, WRITING, Command, finish
 
 Start = Callable[..., "Popen[str]"]
 
@@ -71,56 +71,13 @@ def test_threads_save_to_their_sessions(path: Path, together: bool) -> None:
 # ---- Ctrl-C
 
 
-INTERRUPTED = """
-    import os, signal, sys, time
-    import chipmink
-
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    {make}
-
-    with chipmink.open(sys.argv[1]) as store:
-        assert not store.embedded
-        session = store.session("a")
-        session.save({{"x": 1}})
-        scale = 1
-        while scale < 64:  # until the machine is slow enough for it
-            namespace = make(scale)
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
-                session.save(namespace)
-                time.sleep(0.1)
-            except KeyboardInterrupt:
-                if session.head.number == 1:
-                    print("interrupted", flush=True)
-                    break
-                session.checkout(1)
-            scale *= 2
-        print(session.load(), flush=True)
-        print(session.save({{"x": 2}}).load(), flush=True)
-        print(store.statistics()["checkpoints"], store.verify().damage, flush=True)
-"""
-
-WALKING = """
-    def make(scale):
-        return {"x": 0, "big": [[i] for i in range(1_000_000 * scale)]}
-"""
-
-WRITING = """
-    data = os.urandom(64_000_000)
-    def make(scale):
-        return {"x": 0, "big": [bytes([i]) + data for i in range(scale)]}
-"""
-
-
 @pytest.mark.parametrize("make", [WALKING, WRITING], ids=["walking", "writing"])
 def test_ctrl_c_during_a_save(path: Path, python: Start, make: str) -> None:
     """It cancels; other clients and the next save do not notice."""
     other = chipmink.open(path).session("other")
     other.save({"y": 1})
-    out, _ = python(INTERRUPTED.format(make=make), path).communicate(timeout=300)
-    lines = out.splitlines()
-    assert lines[:3] == ["interrupted", "{'x': 1}", "{'x': 2}"]
-    assert lines[3].endswith(" ()")
+    lines = finish(python(INTERRUPTED.format(make=make), path))
+    assert lines == ["interrupted", "{'x': 1}", "{'x': 2}", "False ()"]
     assert other.save({"y": 2}).load() == {"y": 2}
 
 
