@@ -112,13 +112,11 @@ uint64_t cm_variable_inode(const cm_variable *variable, cm_node node)
 static int variable_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
-    int result = cm_part_variables_get(view, node, &part);
+    const cm_variable *variable;
+    int result = cm_part_variable_get(view, node, &part, &variable);
 
     if (result < 0)
         return result;
-    if (cm_node_index(node) >= part->count)
-        return -ESTALE;
-    const cm_variable *variable = &part->variables[cm_node_index(node)];
     attributes->time = variable->changed_time;
     if (cm_node_type(node) == CM_NODE_INFO) {
         attributes->size = attributes->stored = cm_describe_variable(variable, NULL, 0);
@@ -353,6 +351,7 @@ int cm_view_fact(cm_view *view, cm_node node, const char *name, char *value, siz
 {
     static const char prefix[] = "user.chipmink.";
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    const cm_variable *variable;
     char hex[CM_ID_HEX + 1];
     uint64_t size;
 
@@ -362,12 +361,9 @@ int cm_view_fact(cm_view *view, cm_node node, const char *name, char *value, siz
     if (cm_node_in_work(node) ? cm_work_source(view->work, node, &node, &size) < 0
                               : cm_node_type(node) != CM_NODE_PICKLE)
         return -ENODATA;
-    int result = cm_part_variables_get(view, node, &part);
+    int result = cm_part_variable_get(view, node, &part, &variable);
     if (result < 0)
         return result;
-    if (cm_node_index(node) >= part->count)
-        return -ESTALE;
-    const cm_variable *variable = &part->variables[cm_node_index(node)];
     cm_id_hex(&variable->content, hex);
     if (strcmp(name, "id") == 0)
         return snprintf(value, room, "%s", hex);

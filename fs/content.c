@@ -43,12 +43,10 @@ static int make_text(cm_view *view, cm_node node, part_content *part)
     int result = 0;
 
     if (cm_node_type(node) == CM_NODE_INFO) {
-        result = cm_part_variables_get(view, node, &variables);
+        const cm_variable *variable;
+        result = cm_part_variable_get(view, node, &variables, &variable);
         if (result < 0)
             return result;
-        if (cm_node_index(node) >= variables->count)
-            return -ESTALE;
-        const cm_variable *variable = &variables->variables[cm_node_index(node)];
         size_t size = cm_describe_variable(variable, NULL, 0);
         part->text = malloc(size + 1);
         if (part->text == NULL)

@@ -102,6 +102,16 @@ int cm_part_variables_get(cm_view *view, cm_node node, cm_part_variables **part)
     return result;
 }
 
+int cm_part_variable_get(cm_view *view, cm_node node, cm_part_variables **part, const cm_variable **variable)
+{
+    int result = cm_part_variables_get(view, node, part);
+
+    if (result == 0 && cm_node_index(node) >= (*part)->count)
+        result = -ESTALE;
+    *variable = result == 0 ? &(*part)->variables[cm_node_index(node)] : NULL;
+    return result;
+}
+
 /* The first variable whose name is not below `name`. */
 static size_t lower_bound(const cm_part_variables *part, const char *name)
 {

@@ -130,6 +130,8 @@ typedef struct cm_part_variables {
 } cm_part_variables;
 
 int cm_part_variables_get(cm_view *view, cm_node node, cm_part_variables **part);
+/* Also the one that the node is of, which lives as long as the part. -ESTALE: there is none with its index. */
+int cm_part_variable_get(cm_view *view, cm_node node, cm_part_variables **part, const cm_variable **variable);
 /* The index of the variable that has this file name. -ENOENT */
 int cm_part_variables_find(const cm_part_variables *part, const char *file, const char *suffix, uint64_t *index);
 

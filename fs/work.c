@@ -231,12 +231,10 @@ static int obtain_file(cm_work *work, cm_node node, cm_work_file **result)
         return 0;
     if (cm_node_number(node) == 0)
         return -ESTALE;
-    int error = cm_part_variables_get(work->view, node, &part);
+    const cm_variable *variable;
+    int error = cm_part_variable_get(work->view, node, &part, &variable);
     if (error < 0)
         return error;
-    if (cm_node_index(node) >= part->count)
-        return -ESTALE;
-    const cm_variable *variable = &part->variables[cm_node_index(node)];
     cm_name_encode(variable->name, ".pkl", name);
     pthread_mutex_lock(&work->lock);
     cm_work_file *file = cm_work_find_file_locked(work, node);
@@ -339,6 +337,18 @@ static void note_change(cm_work_file *file)
 }
 
 /* After a change, without the file's lock: it is an edit under its name, unless that was taken away from it. */
+/* The whole name behind a cut file name, if it is that of the variable that `node` is of. Lives as long as the part. NULL: it is not. */
+static const char *whole_name(cm_work *work, cm_node node, const char *file, cm_part_variables **part)
+{
+    char again[CM_FILE_NAME_MAX + 1];
+    const cm_variable *variable;
+
+    if (cm_part_variable_get(work->view, node, part, &variable) < 0)
+        return NULL;
+    cm_name_encode(variable->name, ".pkl", again);
+    return strcmp(again, file) == 0 ? variable->name : NULL;
+}
+
 static int show_change(cm_work *work, cm_work_file *file)
 {
     int result = 0;
@@ -359,22 +369,16 @@ static int show_change(cm_work *work, cm_work_file *file)
             }
         cm_work_touch_locked(work, session);
     } else if (!file->detached) {
-        char name[CM_FILE_NAME_MAX + 1], home[CM_FILE_NAME_MAX + 1], again[CM_FILE_NAME_MAX + 1];
+        char name[CM_FILE_NAME_MAX + 1], home[CM_FILE_NAME_MAX + 1];
         const char *variable = name;
         cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
         bool cut;
         snprintf(home, sizeof home, "%s", file->home);
         pthread_mutex_unlock(&work->lock);
-        if (cm_name_decode(home, ".pkl", name, &cut) < 0) {
+        if (cm_name_decode(home, ".pkl", name, &cut) < 0)
             variable = NULL;
-        } else if (cut) { /* the whole name is the variable's that it began as */
-            variable = NULL;
-            if (cm_part_variables_get(work->view, file->node, &part) == 0 && cm_node_index(file->node) < part->count) {
-                cm_name_encode(part->variables[cm_node_index(file->node)].name, ".pkl", again);
-                if (strcmp(again, home) == 0)
-                    variable = part->variables[cm_node_index(file->node)].name;
-            }
-        }
+        else if (cut)
+            variable = whole_name(work, file->node, home, &part); /* that it began as */
         pthread_mutex_lock(&work->lock);
         size_t at;
         cm_work_edit *edit = cm_work_find_locked(session, home, &at);
@@ -602,8 +606,7 @@ int cm_work_copy(cm_work_handle *handle, uint64_t offset, cm_node from, uint64_t
 static int learn_name(cm_work *work, cm_work_file *file)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
-    char home[CM_FILE_NAME_MAX + 1], name[CM_FILE_NAME_MAX + 1], again[CM_FILE_NAME_MAX + 1];
-    const char *variable = NULL;
+    char home[CM_FILE_NAME_MAX + 1], name[CM_FILE_NAME_MAX + 1];
     uint64_t number = cm_node_session(file->node);
     size_t at;
     bool cut = false;
@@ -619,11 +622,7 @@ static int learn_name(cm_work *work, cm_work_file *file)
     pthread_mutex_lock(&file->lock);
     cm_node source = file->source;
     pthread_mutex_unlock(&file->lock);
-    if (source != 0 && cm_part_variables_get(work->view, source, &part) == 0 && cm_node_index(source) < part->count) {
-        cm_name_encode(part->variables[cm_node_index(source)].name, ".pkl", again);
-        if (strcmp(again, home) == 0)
-            variable = part->variables[cm_node_index(source)].name;
-    }
+    const char *variable = source != 0 ? whole_name(work, source, home, &part) : NULL;
     if (variable == NULL) {
         cm_work_note(work, number, home,
                      "this file name does not tell the whole name of a variable, which was too long for it");

@@ -146,11 +146,11 @@ static bool has_bytes(cm_link *link, const char *data, size_t size)
 static bool is_copy(cm_view *view, cm_node node, const void *data, size_t size)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    const cm_variable *variable;
     cm_link *link = NULL;
 
-    if (cm_part_variables_get(view, node, &part) < 0 || cm_node_index(node) >= part->count)
+    if (cm_part_variable_get(view, node, &part, &variable) < 0)
         return false;
-    const cm_variable *variable = &part->variables[cm_node_index(node)];
     if (variable->size != size || cm_link_open(part->checkpoint, &variable->name, 1, 0, &link) < 0)
         return false;
     bool same = has_bytes(link, data, size);
@@ -178,13 +178,10 @@ static cm_node find_source(cm_view *view, const void *data, size_t size)
 static int save_reference(const commit *c, cm_save *save, const taken *t, cm_node source)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
-    int result = cm_part_variables_get(c->work->view, source, &part);
+    const cm_variable *variable;
+    int result = cm_part_variable_get(c->work->view, source, &part, &variable);
 
-    if (result < 0)
-        return result;
-    if (cm_node_index(source) >= part->count)
-        return -ESTALE;
-    return cm_save_carry(save, t->variable, part->checkpoint, part->variables[cm_node_index(source)].name);
+    return result < 0 ? result : cm_save_carry(save, t->variable, part->checkpoint, variable->name);
 }
 
 static int save_stream(const commit *c, cm_save *save, taken *t)

@@ -111,6 +111,7 @@ static int file_of(cm_work *work, cm_node node, uint64_t session, const char *ho
                    char **variable)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    const cm_variable *known;
     cm_node source = node;
     uint64_t size = 0;
 
@@ -127,11 +128,10 @@ static int file_of(cm_work *work, cm_node node, uint64_t session, const char *ho
     }
     int error = cm_work_source(work, node, &source, &size);
     if (error == 0)
-        error = cm_part_variables_get(work->view, source, &part);
+        error = cm_part_variable_get(work->view, source, &part, &known);
     if (error < 0)
         return error == -EOPNOTSUPP ? -EXDEV : error;
-    if (cm_node_index(source) < part->count)
-        *variable = strdup(part->variables[cm_node_index(source)].name);
+    *variable = strdup(known->name);
     pthread_mutex_lock(&work->lock);
     cm_work_file *file = cm_work_add_file_locked(work, session, 0, home);
     if (file != NULL) {

@@ -69,13 +69,11 @@ static uint64_t work_inode(const cm_variable *variable, cm_node node)
 static int base_attributes(cm_view *view, cm_node node, cm_attributes *attributes)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
-    int result = cm_part_variables_get(view, node, &part);
+    const cm_variable *variable;
+    int result = cm_node_number(node) == 0 ? -ESTALE : cm_part_variable_get(view, node, &part, &variable);
 
     if (result < 0)
         return result;
-    if (cm_node_number(node) == 0 || cm_node_index(node) >= part->count)
-        return -ESTALE;
-    const cm_variable *variable = &part->variables[cm_node_index(node)];
     attributes->inode = work_inode(variable, node);
     attributes->size = variable->size;
     attributes->time = variable->changed_time;
@@ -106,6 +104,7 @@ int cm_work_attributes(cm_work *work, cm_node node, cm_attributes *attributes)
 int cm_work_source(cm_work *work, cm_node node, cm_node *source, uint64_t *size)
 {
     cm_part_variables *part cm_cleanup(cm_cleanup_part) = NULL;
+    const cm_variable *variable;
     cm_work_file *file = cm_node_in_work(node) ? cm_work_file_get(work, node) : NULL;
 
     *source = 0;
@@ -126,13 +125,10 @@ int cm_work_source(cm_work *work, cm_node node, cm_node *source, uint64_t *size)
         *source = node;
     if (*source == 0)
         return -EOPNOTSUPP;
-    int result = cm_part_variables_get(work->view, *source, &part);
-    if (result < 0)
-        return result;
-    if (cm_node_index(*source) >= part->count)
-        return -ESTALE;
-    *size = part->variables[cm_node_index(*source)].size;
-    return 0;
+    int result = cm_part_variable_get(work->view, *source, &part, &variable);
+    if (result == 0)
+        *size = variable->size;
+    return result;
 }
 
 int cm_work_each(cm_work *work, uint64_t number, int (*visit)(void *arg, const char *file, cm_node node), void *arg)
