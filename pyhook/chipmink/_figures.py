@@ -31,6 +31,7 @@ LIMIT = 0.25  # seconds of a save
 _MOST = 1 << 20  # bytes of a picture: CM_PREVIEW_MOST
 _SIDE = 800  # pixels
 _DATA = 16 << 20  # bytes of a figure's objects and arrays
+_KEPT = 16 << 20  # bytes of pictures kept in memory, for figures that look like one before
 _PATIENCE = 64  # saves after which a figure that took too long is tried again, at most
 
 # What a figure may consist of. Anything else may do what it likes when it is drawn.
@@ -58,6 +59,14 @@ _PACKAGES = frozenset(
 )
 
 
+# The classes, with those derived from them, that figures are reduced with reducers of ours for.
+_REDUCED = (
+    ("matplotlib.artist", "Artist"),
+    ("matplotlib.cbook", "CallbackRegistry"),
+    ("matplotlib.transforms", "TransformNode"),
+)
+
+
 class _TooMuch(Exception):
     """It would take too long."""
 
@@ -79,6 +88,7 @@ class Previews:
     def __init__(self) -> None:
         self._saves = 0
         self._known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+        self._pictures: dict[bytes, bytes] = {}  # by digest, the one used last at the end
 
     def of(self, items: Iterable[tuple[str, object]]) -> dict[str, bytes] | None:
         """Give the pictures of those variables that are figures, or axes of one; never raise.
@@ -119,7 +129,7 @@ class Previews:
             stream, buffers, known.digest = _take(figure, deadline)
             if known.digest != before:
                 known.picture = None
-                known.picture = _draw(stream, buffers, deadline)
+                known.picture = self._picture(known.digest, stream, buffers, deadline)
                 known.patience = 1
         except _TooMuch:
             known.picture, known.digest = None, b""
@@ -129,6 +139,20 @@ class Previews:
         except Exception:  # it cannot be pickled, or not be drawn
             known.picture = None
         known.looked = self._saves
+
+    def _picture(
+        self, digest: bytes, stream: bytes, buffers: list[bytearray], deadline: float
+    ) -> bytes | None:
+        """Draw a copy of a figure, unless the same was drawn before.
+
+        So it is when a cell is run again, or undone.
+        """
+        picture = self._pictures.pop(digest, None) or _draw(stream, buffers, deadline)
+        if picture is not None:
+            self._pictures[digest] = picture
+            while sum(map(len, self._pictures.values())) > _KEPT:
+                del self._pictures[next(iter(self._pictures))]
+        return picture
 
 
 def figures_in(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
@@ -193,20 +217,41 @@ class _File:
 def _reduce_figure(figure: Any) -> Any:
     """Reduce a figure so that the copy is none of pyplot's."""
     reduced = figure.__reduce_ex__(5)
+    reduced[2].update(_stale=True)
     reduced[2].pop("_restore_to_pylab", None)
     return reduced
 
 
-def _take(figure: Any, deadline: float) -> tuple[bytes, list[bytearray], bytes]:
-    """Pickle a figure: the stream, its buffers, and a digest of both."""
+def _classes(base: type) -> Iterator[type]:
+    """Give a class and what is derived from it."""
+    derived: type
+    yield base
+    for derived in type.__subclasses__(base):
+        yield from _classes(derived)
+
+
+def _dispatch_table(figure: Any) -> dict[Any, Any]:
+    """Give the reducers that a save has for what figures consist of.
+
+    Without them, a figure would look changed that was only drawn or copied, or be changed.
+    """
     from ._reducers import Reducers  # not at import: with it comes cloudpickle
 
+    table = dict(copyreg.dispatch_table)
+    reducers = Reducers()
+    for module, name in _REDUCED:
+        for cls in _classes(getattr(sys.modules[module], name)):
+            if reducer := reducers.dispatch(cls):
+                table[cls] = reducer
+    table[type(figure)] = _reduce_figure
+    return table
+
+
+def _take(figure: Any, deadline: float) -> tuple[bytes, list[bytearray], bytes]:
+    """Pickle a figure: the stream, its buffers, and a digest of both."""
     file = _File(deadline)
     pickler = pickle.Pickler(file, 5, buffer_callback=file.add)
-    pickler.dispatch_table = {**copyreg.dispatch_table, type(figure): _reduce_figure}
-    callbacks = sys.modules["matplotlib.cbook"].CallbackRegistry
-    if reducer := Reducers().dispatch(callbacks):  # theirs changes them
-        pickler.dispatch_table[callbacks] = reducer
+    pickler.dispatch_table = _dispatch_table(figure)
     pickler.dump(figure)
     stream = b"".join(file.parts)
     digest = hashlib.sha256(stream)

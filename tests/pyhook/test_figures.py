@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
+import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import chipmink
@@ -17,6 +20,7 @@ from chipmink import _figures
 
 pytest.importorskip("matplotlib")
 import matplotlib
+from kernels import Kernel
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -127,6 +131,160 @@ def test_nothing_is_changed(
     assert not caplog.records
     unchanged = session.save({"figure": figure})
     assert unchanged.variables["figure"].changed == 1
+
+
+def lines() -> Any:
+    figure, axes = plt.subplots()
+    axes.plot([1, 3, 2], label="a")
+    axes.legend()
+    axes.twinx().plot([3, 1, 2])
+    return figure
+
+
+def bars() -> Any:
+    figure, (left, right) = plt.subplots(1, 2, sharey=True)
+    left.bar([1, 2, 3], [3, 4, 5])
+    right.barh(["a", "b"], [3, 4])
+    right.annotate("here", (0, 0), (1, 1), arrowprops={"arrowstyle": "->"})
+    figure.tight_layout()
+    return figure
+
+
+def images() -> Any:
+    figure, axes = plt.subplots(2, 2)
+    figure.colorbar(axes[0, 0].imshow(np.arange(64).reshape(8, 8)))
+    axes[1, 1].contourf(np.arange(64).reshape(8, 8))
+    return figure
+
+
+def polar() -> Any:
+    figure = plt.figure()
+    figure.add_subplot(121, projection="polar").plot([1, 2, 3])
+    figure.add_subplot(122, projection="3d").plot([1, 2], [1, 2], [1, 2])
+    return figure
+
+
+def frame() -> Any:
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2026-01-01", periods=9)
+    return pandas.DataFrame({"a": range(9), "b": range(9, 0, -1)}, days).plot().figure
+
+
+def grid() -> Any:
+    seaborn, pandas = pytest.importorskip("seaborn"), pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": range(9), "b": range(9, 0, -1), "c": list("xyz") * 3})
+    return seaborn.pairplot(table, hue="c").figure
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("make", [lines, bars, images, polar, frame, grid])
+def test_what_does_not_change_figures(
+    session: chipmink.Session, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
+) -> None:
+    drawn = []
+    draw = _figures._draw
+    monkeypatch.setattr(_figures, "_draw", lambda *args: drawn.append(1) or draw(*args))
+    namespace = {"figure": make()}
+    figure = namespace["figure"]
+    figure.canvas.draw()
+    first = session.save(namespace)
+
+    def same() -> None:
+        again = session.save(namespace)
+        assert again.variables["figure"].changed == first.number
+        assert again.stats.bytes_written < 1000
+        assert again.preview("figure") == first.preview("figure")
+        assert len(drawn) == 1
+
+    pickle.dumps(figure)
+    copy.deepcopy(figure)
+    same()
+    figure.canvas.draw()
+    same()
+    for axes in figure.axes:
+        axes.get_xlim(), axes.get_position()
+        repr(axes)
+    same()
+    figure.axes[0].set_title("new")
+    changed = session.save(namespace)
+    assert changed.variables["figure"].changed == changed.number
+    assert len(drawn) == 2
+    looks = session.load(first, names=["figure"])["figure"]
+    assert _figures._draw(*_figures._take(looks, float("inf"))[:2], float("inf")) == first.preview(
+        "figure"
+    )
+
+
+@pytest.mark.usefixtures("patient")
+def test_callbacks_keep_their_numbers(session: chipmink.Session) -> None:
+    """One that is connected after a load has a number that none has that was connected before."""
+    figure, _ = plotted()
+    registry = figure.canvas.callbacks
+    numbers = [figure.canvas.mpl_connect("draw_event", function) for function in (print, repr)]
+    session.save({"figure": figure})
+    pickle.dumps(figure)
+    after = figure.canvas.mpl_connect("draw_event", str)
+    assert after > max(numbers) + 1  # the save has used none up, and the pickle one
+    figure.canvas.mpl_disconnect(numbers[0])
+    plt.close(figure)  # pyplot connects callbacks to what it shows
+    session.save({"figure": figure})
+    assert figure.canvas.callbacks is registry
+    loaded = session.load()["figure"]  # views of one array are then views of its memory
+    session.save({"figure": loaded})
+    loaded = session.load()["figure"]
+    assert session.save({"figure": loaded}).variables["figure"].changed == 3
+    assert loaded.canvas.mpl_connect("draw_event", len) > after
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_same_again_is_not_drawn_again(
+    session: chipmink.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    draw = _figures._draw
+    monkeypatch.setattr(_figures, "_draw", lambda *args: drawn.append(1) or draw(*args))
+    first = session.save({"figure": plotted(1, 2)[0]})
+    session.save({"figure": plotted(2, 1)[0]})
+    plt.close("all")
+    last = session.save({"figure": plotted(1, 2)[0]})
+    assert len(drawn) == 2
+    assert last.preview("figure") == first.preview("figure") is not None
+    monkeypatch.setattr(_figures, "_KEPT", len(last.preview("figure") or b"") * 3 // 2)
+    session.save({"figure": plotted(2, 3)[0]})
+    assert len(session.store._previews._pictures) == 1
+
+
+def test_cells_that_do_not_touch_a_figure(path: Path) -> None:
+    """With the inline backend, which draws and closes figures at the end of each cell."""
+    kernel = Kernel(path)
+    try:
+        kernel.good(
+            "%matplotlib inline\n"
+            "import chipmink, copy, pickle, matplotlib.pyplot as plt\n"
+            "chipmink._figures.LIMIT = 60\n"
+            "session = chipmink.open().session('figures')\n"
+            "def save(_):\n"
+            "    names = {'fig', 'axes'} & globals().keys()\n"
+            "    saved = session.save(globals(), names=sorted(names))\n"
+            "    if 'fig' in saved.variables:\n"
+            "        told.append((saved.variables['fig'].changed, saved.stats.bytes_written))\n"
+            "told = []\n"
+            "get_ipython().events.register('post_run_cell', save)"
+        )
+        kernel.good("fig, axes = plt.subplots(1, 2)\naxes[0].plot([1, 2]); fig.tight_layout()")
+        kernel.good("fig")
+        told = eval(kernel.good("told"))
+        known = told[-1][0]
+        for code in ("pass", "fig;", "fig", "pickle.dumps(fig);", "copy.deepcopy(fig); x = 1"):
+            kernel.good(code)
+        for _ in range(3):
+            kernel.good("[(a.get_xlim(), repr(a)) for a in axes]; import gc; gc.collect();")
+        told = eval(kernel.good("told"))[len(told) :]
+        assert len(told) == 9  # with that after the cell that showed them
+        assert {changed for changed, _ in told} == {known}
+        assert max(written for _, written in told) < 1000
+    finally:
+        kernel.end()
 
 
 class Loud(Figure):

@@ -16,6 +16,7 @@ BUILT_IN: dict[str, str] = {
         "distributed.client.Future": "remote:FUTURE",
         "formulaic.parser.types.term.Term": "derived:TERM",
         "immutables._map.Map": "unordered:MAPPING",
+        "matplotlib.artist.Artist": "matplotlib:ARTISTS",
         "matplotlib.cbook.CallbackRegistry": "matplotlib:CALLBACKS",
         "matplotlib.transforms.TransformNode": "matplotlib:TRANSFORMS",
         "mmap.mmap": "maps:MAP",

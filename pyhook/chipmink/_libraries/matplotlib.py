@@ -1,35 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures: saving one must not change it."""
+"""Figures: saving one must not change it, nor look different because it was drawn or copied."""
 
 from __future__ import annotations
 
 import itertools
 import re
+import weakref
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+# What was saved of registries last: the number of the next callback, and those that there were.
+_numbers: weakref.WeakKeyDictionary[Any, tuple[int, frozenset[int]]] = weakref.WeakKeyDictionary()
+
+
+def _reduce(obj: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Reduce an object, with something in its state changed."""
+    reduced = obj.__reduce_ex__(5)
+    if type(reduced) is not tuple or len(reduced) < 3 or type(reduced[2]) is not dict:
+        return reduced
+    function, args, state, *rest = reduced
+    return function, args, {**state, **change(state)}, *rest
+
 
 def _reduce_callbacks(registry: Any) -> Any:
-    """Reduce a figure's callbacks without the number that their ``__getstate__`` uses up."""
+    """Reduce a figure's callbacks without the number that their ``__getstate__`` uses up.
+
+    Others that pickle or copy the figure use it up, too: as long as there are the same callbacks,
+    the number that was saved is still free, and stays.
+    """
     counted = re.fullmatch(r"count\((\d+)\)", repr(getattr(registry, "_cid_gen", None)))
-    try:
+    if not counted:
         return registry.__reduce_ex__(5)
+    number, callbacks = int(counted[1]), frozenset(itertools.chain(*registry.callbacks.values()))
+    before = _numbers.get(registry)
+    if before is None or before[0] > number or before[1] != callbacks:
+        before = _numbers[registry] = number, callbacks
+    try:
+        function, args, state = registry.__reduce_ex__(5)[:3]
     finally:
-        if counted:
-            registry._cid_gen = itertools.count(int(counted[1]))
+        registry._cid_gen = itertools.count(number)
+    # Loading puts the number behind the others.
+    return function, args, dict(sorted({**state, "_cid_gen": before[0]}.items()))
 
 
 CALLBACKS = SimpleNamespace(reduce=_reduce_callbacks)
 
 
+def _number_parents(state: dict[str, Any]) -> dict[str, Any]:
+    parents = state.get("_parents")
+    if type(parents) is not dict:
+        return {}
+    found = (parent for parent in parents.values() if parent is not None)
+    return {"_parents": dict(enumerate(found))}
+
+
 def _reduce_transform(node: Any) -> Any:
     """Reduce a part of a transformation: it knows those that it is a part of by their addresses."""
-    function, args, *rest = node.__reduce_ex__(5)
-    state = rest[0] if rest else None
-    if type(state) is dict and type(state.get("_parents")) is dict:
-        parents = (parent for parent in state["_parents"].values() if parent is not None)
-        rest[0] = {**state, "_parents": dict(enumerate(parents))}
-    return function, args, *rest
+    return _reduce(node, _number_parents)
 
 
 TRANSFORMS = SimpleNamespace(reduce=_reduce_transform, subclasses=True)
+
+
+def _reduce_artist(artist: Any) -> Any:
+    """Reduce a part of a figure as one that is to be drawn: when loaded, it is on no screen."""
+    return _reduce(artist, lambda state: {"_stale": True} if "_stale" in state else {})
+
+
+ARTISTS = SimpleNamespace(reduce=_reduce_artist, subclasses=True)
