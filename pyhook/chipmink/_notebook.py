@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from . import _core
+from ._answer import Answers
+from ._around import unnamed_code
 from ._attachment import Attachment, Host, describe
 from ._checkpoint import Cell
 from ._store import Store
@@ -24,6 +26,7 @@ from ._store import open as open_store
 
 _END_WAIT = 60.0  # seconds that a kernel which ends waits for its saves, twice at most
 _EVERY = 60.0  # seconds between the saves of a script
+_QUICK = 1.0  # seconds; a save that takes longer comes before the answer: clients may not expect it
 
 _current: Attachment | None = None
 
@@ -177,12 +180,16 @@ class _Shell(_Base):
         self._depth = 0  # cells that run cells
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begun: float | None = None
+        self._took: float | None = None  # seconds of the last save until its values could change
+        self._answers: Answers | None = None
 
     def begin(self, attachment: Attachment) -> None:
         from ._magics import register
 
         super().begin(attachment)
         register(self._shell)
+        if getattr(self._shell, "kernel", None) is not None:
+            self._answers = Answers(self._shell.kernel)
         with contextlib.suppress(RuntimeError):  # a terminal has none while it waits for input
             self._loop = asyncio.get_running_loop()
         self._shell.events.register("pre_run_cell", self._before)
@@ -192,6 +199,8 @@ class _Shell(_Base):
     def leave(self) -> None:
         super().leave()
         atexit.unregister(self._ended)
+        if self._answers is not None:
+            self._answers.end()
         for event, callback in (("pre_run_cell", self._before), ("post_run_cell", self._after)):
             with contextlib.suppress(ValueError):  # it was detached while it attached
                 self._shell.events.unregister(event, callback)
@@ -212,11 +221,15 @@ class _Shell(_Base):
     def _ended(self) -> None:
         attachment = self.own()
         if attachment is not None:
+            if self._answers is not None:
+                self._answers.now()
             attachment._finish(_END_WAIT)
 
     def _before(self, info: Any) -> None:
         self._depth += 1
         attachment = self.own()
+        if self._answers is not None and attachment is not None:
+            self._answers.now()  # it was not the kernel that ran the cell before
         if self._depth == 1 and attachment is not None:
             attachment._before_cell(info.raw_cell)
             self._begun = time.perf_counter()
@@ -230,7 +243,19 @@ class _Shell(_Base):
         error = result.error_before_exec or result.error_in_exec
         code = result.info.raw_cell
         cell = Cell(result.execution_count or 0, seconds, describe(error) if error else None)
-        attachment._after_cell(code, cell, own=_is_own(code))
+
+        def save() -> None:
+            begun = time.perf_counter()
+            attachment._after_cell(code, cell, own=_is_own(code))
+            self._took = time.perf_counter() - begun
+
+        if not (self._may_answer(attachment) and self._answers and self._answers.then(save)):
+            save()
+
+    def _may_answer(self, attachment: Attachment) -> bool:
+        """Tell whether the save can come after the answer: until then, nothing may change."""
+        quick = self._took is not None and self._took < _QUICK and not attachment._pure
+        return quick and not unnamed_code()
 
 
 # ---- the plain terminal

@@ -476,6 +476,54 @@ def test_what_the_next_cell_changes(kernel: Kernel, saved: Saved) -> None:
     assert [c.code for c in reversed(saved().log())][1:] == cells
 
 
+ORDER = """
+import chipmink
+_kernel, _order = get_ipython().kernel, []
+def _told(owner, name, what):
+    inner = getattr(owner, name)
+    def outer(*args, **kwargs):
+        what(*args)
+        return inner(*args, **kwargs)
+    setattr(owner, name, outer)
+_told(_kernel.session, 'send', lambda _, what, *more: 'reply' in what and _order.append(what))
+_told(chipmink._store.Session, '_take_in', lambda *_: _order.append('save'))
+"""
+
+
+def test_the_answer_comes_before_the_save(start: Callable[..., Kernel], path: Path) -> None:
+    """And has what the cell left all the same, not what came to its turn since."""
+    kernel = start()
+    kernel.good(ATTACH)
+    kernel.good(ORDER)
+    kernel.good("import asyncio; x = []")
+    kernel.good("_order.clear(); loop = asyncio.get_running_loop()")
+    kernel.good("x = [0]; handle = loop.call_soon(lambda: x.append(1))")
+    kernel.good("del handle, loop")
+    kernel.good("_order.clear(); y = 1")
+    assert kernel.good("_order").strip() == "['execute_reply', 'save']"
+    kernel.good("z = x, y")
+    # Where something may run at any time, it comes first.
+    kernel.good("import threading as th; stop = th.Event(); t = th.Thread(target=stop.wait)")
+    kernel.good("t.start()")
+    kernel.good("_order.clear(); y = 2")
+    assert kernel.good("_order").strip() == "['save', 'execute_reply']"
+    kernel.good("stop.set(); t.join(); del t, stop")
+    kernel.good("_order.clear(); y = 3; raise_ = 1")
+    assert kernel.good("_order").strip() == "['execute_reply', 'save']"
+    assert kernel.run("_order.clear(); y = 4; 1 / 0").error
+    assert kernel.good("_order").strip() == "['execute_reply', 'save']"
+    kernel.good("%chipmink detach")
+    assert kernel.good("sorted(n for n in vars(_kernel) if n.endswith('handler_hook'))") == "[]\n"
+    kernel.end()
+    session = chipmink.open(path).session("analysis")
+    by_code = {checkpoint.code: checkpoint for checkpoint in session.log()}
+    assert by_code["x = [0]; handle = loop.call_soon(lambda: x.append(1))"].load(["x"]) == {
+        "x": [0]
+    }
+    assert by_code["z = x, y"].load(["z"]) == {"z": ([0, 1], 1)}
+    assert by_code["_order.clear(); y = 4; 1 / 0"].load(["y"]) == {"y": 4}
+
+
 def test_a_cell_that_changes_nothing_has_a_checkpoint(kernel: Kernel, saved: Saved) -> None:
     kernel.good("big = list(range(200_000)); gen = (i for i in big)")
     kernel.good("big[0] = -1")
