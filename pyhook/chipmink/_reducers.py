@@ -44,10 +44,12 @@ _KNOWN_BASES = {
     ("pandas.core.dtypes.dtypes", "DatetimeTZDtype"): "value",
     ("pandas.core.dtypes.dtypes", "PeriodDtype"): "value",
     ("pandas.core.generic", "NDFrame"): "owner",
+    ("pandas.core.dtypes.dtypes", "CategoricalDtype"): "apart",
     ("pandas.core.indexes.base", "Index"): "apart",
     ("pandas", "StringDtype"): "value",
     ("pandas", "DatetimeTZDtype"): "value",
     ("pandas", "PeriodDtype"): "value",
+    ("pandas", "CategoricalDtype"): "apart",
     ("pandas", "Index"): "apart",
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 import textwrap
 import types
 from pathlib import Path
@@ -137,6 +138,41 @@ def test_pandas(session: chipmink.Session) -> None:
     assert s.missing[1] is pd.NaT
     assert s.timestamp == values["timestamp"]
     assert session.load(names=["grouped"])["grouped"].equals(values["grouped"])
+
+
+def test_rows_of_a_frame_do_not_need_the_frame(session: chipmink.Session) -> None:
+    """What pandas shares among frames made from one another ties none of them to another."""
+    np = pytest.importorskip("numpy")
+    pd = pytest.importorskip("pandas")
+    count = 20_000
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "x": random.random(count),
+            "y": random.integers(0, 5, count),
+            "text": [f"text {i}" for i in range(count)],
+            "kind": pd.Categorical(random.choice(list("abcdefgh"), count)),
+            "when": pd.date_range("2020", periods=count, freq="min"),
+        }
+    )
+    made = {
+        "top": frame.nlargest(20, "x"),
+        "chosen": frame[frame.x > 0.999],
+        "two": frame[["kind", "x"]].head(10).copy(),
+        "kinds": frame.kind.head(5).copy(),
+        "types": frame.dtypes,
+        "means": frame.groupby("kind", observed=True).x.mean(),
+        "joined": frame.merge(pd.DataFrame({"y": [1], "z": [2]})).head(5).copy(),
+    }
+    saved = session.save({"a frame": frame, **made})
+    for name, value in made.items():
+        assert saved.variables[name].size < 3 * len(pickle.dumps(value, 5)) + 2000
+    loaded = session.load()
+    pd.testing.assert_frame_equal(loaded["a frame"], frame)
+    pd.testing.assert_frame_equal(loaded["top"], made["top"])
+    for name in made:
+        assert session.load(names=[name])[name].equals(made[name])
+    assert session.save({"a frame": frame, **made}).stats["bytes_written"] < 1000
 
 
 def test_scipy_and_sklearn(session: chipmink.Session) -> None:

@@ -26,6 +26,8 @@ BUILT_IN: dict[str, str] = {
         "numba.core.registry.CPUDispatcher": "numba:DISPATCHER",
         "numpy.memmap": "maps:MEMMAP",
         "numpy.ndarray": "numpy:ARRAYS",
+        "pandas._libs.internals.Block": "pandas:BLOCK",
+        "pandas._libs.internals.SharedBlock": "pandas:BLOCK",
         "pyrsistent._pmap.PMap": "unordered:MAPPING",
         "pyrsistent._pset.PSet": "unordered:SET",
         "ray._raylet.ObjectRef": "remote:REFERENCE",
