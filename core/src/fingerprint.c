@@ -50,7 +50,12 @@ void cm_fingerprints_free(cm_fingerprints *known)
 cm_fingerprint cm_fingerprint_of(const cm_fingerprints *known, const void *content, size_t size)
 {
     XXH128_hash_t hash = XXH3_128bits_withSeed(content, size, known->seed);
-    return (cm_fingerprint){hash.low64 | 1, hash.high64}; /* never all zero */
+    return cm_fingerprint_from(hash.low64, hash.high64);
+}
+
+uint64_t cm_fingerprints_seed(const cm_fingerprints *known)
+{
+    return known->seed;
 }
 
 static entry *probe(const shard *s, cm_fingerprint key)

@@ -25,6 +25,12 @@ cm_fingerprints *cm_fingerprints_new(void); /* NULL: out of memory, or no random
 void cm_fingerprints_free(cm_fingerprints *known);
 /* Any thread, all three. Bounded: what was added long ago may be forgotten. */
 cm_fingerprint cm_fingerprint_of(const cm_fingerprints *known, const void *content, size_t size);
+/* What others have computed: the seed, and the fingerprint of the two halves of XXH3-128 with it. */
+uint64_t cm_fingerprints_seed(const cm_fingerprints *known);
+static inline cm_fingerprint cm_fingerprint_from(uint64_t low, uint64_t high)
+{
+    return (cm_fingerprint){low | 1, high}; /* never all zero */
+}
 bool cm_fingerprint_find(cm_fingerprints *known, cm_fingerprint key, cm_id *id);
 /* `id` must be the id of the very bytes that the key was made of. */
 void cm_fingerprint_add(cm_fingerprints *known, cm_fingerprint key, const cm_id *id);

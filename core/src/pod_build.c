@@ -226,18 +226,18 @@ static bool is_known(const cm_source *source, uint64_t first)
     return source->read && !memchr(source->read + first, 0, left < CM_PIECE_CHUNKS ? left : CM_PIECE_CHUNKS);
 }
 
-void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
+/* The event of a buffer, and its source. NULL: out of memory, which is noted. */
+static cm_source *begin_source(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
 {
     cm_event *event = add_event(pod, (uint8_t)(CM_EVENT_BUFFER + kind));
     if (!event)
-        return;
+        return NULL;
     event->size = size;
-    uint64_t chunks = cm_chunk_count(size);
     bool lent = kind == CM_BUFFER_WRITABLE || kind == CM_BUFFER_READONLY;
     cm_source *source = source_new(data, size, lent);
     if (!source) {
         pod->body.error = -ENOMEM;
-        return;
+        return NULL;
     }
     source->page = pod->page;
     source->number = ++pod->source_count;
@@ -248,8 +248,13 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
         pod->save->lent = source;
     }
     pod->tree_size += cm_buffer_stream_size(size);
-    if (size >= CM_WATCH_MIN)
-        look_at(pod->save, source);
+    return source;
+}
+
+/* Hands the pieces that are not known to the workers. */
+static void enqueue_source(cm_pod *pod, cm_source *source)
+{
+    uint64_t size = source->size, chunks = cm_chunk_count(size);
     size_t pieces = 0;
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS)
         pieces += !is_known(source, first);
@@ -263,6 +268,31 @@ void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size
         if (result && !pod->body.error)
             pod->body.error = result;
     }
+}
+
+void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
+{
+    cm_source *source = begin_source(pod, kind, data, size);
+    if (!source)
+        return;
+    if (size >= CM_WATCH_MIN)
+        look_at(pod->save, source);
+    enqueue_source(pod, source);
+}
+
+int cm_pod_device_buffer(cm_pod *pod, const cm_device_memory *memory, void *head)
+{
+    cm_cleanup(cm_cleanup_free) cm_device_hash *hashes = NULL;
+    int result = cm_device_look(pod->save, memory, head, &hashes);
+    if (result)
+        return result;
+    cm_source *source = begin_source(pod, CM_BUFFER_WRITABLE, NULL, memory->size);
+    if (!source)
+        return 0; /* to be found by cm_save_pod_finish */
+    source->device = *memory;
+    cm_source_know_hashed(pod->save, source, hashes);
+    enqueue_source(pod, source);
+    return 0;
 }
 
 void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_t size)

@@ -51,7 +51,8 @@ typedef struct cm_luck {
  */
 typedef struct cm_source {
     const uint8_t *data;
-    uint8_t *copy; /* of the chunks that were not read when it was detached, and then `data` */
+    cm_device_memory device; /* where the bytes are while `data` is NULL */
+    uint8_t *copy;           /* of the chunks that were not read when it was detached, and then `data` */
     uint8_t *read; /* of each chunk: whether its memory is not needed any more; NULL: all of it is, until the end */
     uint64_t size;
     uint64_t page;   /* of its pod */
@@ -214,8 +215,21 @@ void cm_pod_destroy(cm_pod *pod);
 CM_MUST_USE int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view);
 cm_pod *cm_save_page_find(const cm_save *save, uint64_t page);
 
+/* source.c: memory of accelerators. */
+/* Hashes it where it is; *hashes, of each chunk, are the caller's to free. `head`: see cm_pod_device_buffer. */
+CM_MUST_USE int cm_device_look(const cm_save *save, const cm_device_memory *memory, void *head,
+                               cm_device_hash **hashes);
+/* Marks the chunks that the store has as read. */
+void cm_source_know_hashed(cm_save *save, cm_source *source, const cm_device_hash *hashes);
+/* Copies chunks from `first` on, `size` bytes, that were not read; to their places after `to`. With the lock held. */
+CM_MUST_USE int cm_source_fetch(const cm_source *source, uint64_t first, uint64_t size, uint8_t *to);
+/* As detach_some in save_work.c, for all of it. */
+int cm_source_detach_device(cm_save *save, cm_source *source, uint64_t *room);
+
 /* save_work.c */
 CM_MUST_USE int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count);
+/* If the store has a chunk's content, whose fingerprint is given: takes its id over. Of a source that no worker has yet. */
+bool cm_source_know(cm_save *save, cm_source *source, uint64_t chunk, cm_fingerprint key);
 /* Takes part in the work until the queue is empty and all workers have ended. */
 CM_MUST_USE int cm_save_drain(cm_save *save);
 /* Keeps the first error and this thread's sentence; every later step sees it. */

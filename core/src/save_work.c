@@ -45,6 +45,7 @@ bool cm_save_failed(cm_save *save)
 typedef struct batch {
     cm_save *save;
     cm_buffer data;
+    cm_buffer piece; /* of a source on a device: what was fetched last */
     cm_content contents[BATCH_CONTENTS];
     size_t offsets[BATCH_CONTENTS];
     atomic_uint_fast64_t *stored[BATCH_CONTENTS];
@@ -208,10 +209,17 @@ static offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
     return (offer){.kind = CM_KIND_CHUNK,
                    .place = {source->page, source->number, 0, i},
                    .luck = large ? &source->luck : &save->chunk_luck,
-                   .data = source->data + start,
+                   .data = source->data ? source->data + start : NULL,
                    .size = left < CM_CHUNK ? (size_t)left : CM_CHUNK,
                    .id = &source->chunks[i],
                    .stored = &source->stored};
+}
+
+bool cm_source_know(cm_save *save, cm_source *source, uint64_t chunk, cm_fingerprint key)
+{
+    offer o = offer_chunk(save, source, chunk);
+    o.key = key;
+    return put_known(save, &o);
 }
 
 /* The memory of a source may be read while this is held. */
@@ -231,9 +239,10 @@ static void unlock_memory(cm_save *save, cm_source *source, uint64_t chunk, bool
 
 /*
  * One chunk. It is copied before it is hashed with SHA-256: its owner may write to its memory later, and what is hashed and what
- * is stored must be the same bytes. *last: the fingerprint of the chunk before it in the piece, and then its own.
+ * is stored must be the same bytes. *last: the fingerprint of the chunk before it in the piece, and then its own. `fetched`: its
+ * bytes, if they were on a device.
  */
-static int work_chunk(batch *b, cm_source *source, uint64_t i, cm_fingerprint *last)
+static int work_chunk(batch *b, cm_source *source, uint64_t i, const uint8_t *fetched, cm_fingerprint *last)
 {
     cm_save *save = b->save;
     const cm_fingerprints *fingerprints = save->store->fingerprints;
@@ -245,6 +254,8 @@ static int work_chunk(batch *b, cm_source *source, uint64_t i, cm_fingerprint *l
         return 0;
     }
     offer o = offer_chunk(save, source, i);
+    if (fetched)
+        o.data = fetched;
     o.key = cm_fingerprint_of(fingerprints, o.data, o.size);
     bool run = cm_fingerprint_equal(*last, o.key), known = run || put_known(save, &o);
     unlock_memory(save, source, i, known);
@@ -258,7 +269,7 @@ static int work_chunk(batch *b, cm_source *source, uint64_t i, cm_fingerprint *l
         return result;
     lock_memory(save, source);
     if (o.size)
-        memcpy(copy, source->data + i * CM_CHUNK, o.size);
+        memcpy(copy, fetched ? fetched : source->data + i * CM_CHUNK, o.size);
     unlock_memory(save, source, i, true);
     o.key = *last = cm_fingerprint_of(fingerprints, copy, o.size);
     return put_copy(b, &o, copy);
@@ -286,15 +297,39 @@ static void make_way(cm_save *save)
     pthread_mutex_unlock(&save->lock);
 }
 
+/* *fetched: what was not read of a piece that is on a device, until the next one; NULL: it is not on one, or not any more. */
+static int fetch_piece(batch *b, const cm_item *item, const uint8_t **fetched)
+{
+    *fetched = NULL;
+    const cm_source *source = item->source;
+    if (!source->device.ops)
+        return 0;
+    cm_buffer_clear(&b->piece);
+    uint8_t *piece = cm_buffer_extend(&b->piece, item->bytes);
+    if (!piece)
+        return cm_fail(ENOMEM, "out of memory for what is copied from a device");
+    make_way(b->save);
+    int result = 0;
+    lock_memory(b->save, source);
+    if (!source->data) {
+        result = cm_source_fetch(source, item->first_chunk, item->bytes, piece);
+        *fetched = piece;
+    }
+    pthread_rwlock_unlock(&b->save->memory);
+    return result;
+}
+
 static int work_piece(batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
     cm_fingerprint last = {0, 0}; /* no content has this one */
-    int result = 0;
+    const uint8_t *fetched;
+    int result = fetch_piece(b, item, &fetched);
     uint64_t chunks = cm_chunk_count(source->size);
     for (uint64_t i = item->first_chunk; !result && i < chunks && i < item->first_chunk + CM_PIECE_CHUNKS; i++) {
         make_way(b->save);
-        result = work_chunk(b, source, i, &last);
+        const uint8_t *at = fetched ? fetched + (i - item->first_chunk) * CM_CHUNK : NULL;
+        result = work_chunk(b, source, i, at, &last);
     }
     if (atomic_fetch_sub_explicit(&source->pieces_left, 1, memory_order_release) == 1)
         end_source(b->save, source);
@@ -469,8 +504,10 @@ static int work(cm_save *save)
         result = flush(b);
     if (result && result != -ECANCELED)
         cm_save_set_error(save, result);
-    if (b)
+    if (b) {
         cm_buffer_free(&b->data);
+        cm_buffer_free(&b->piece);
+    }
     cm_buffer_free(&content);
     return result;
 }
@@ -622,7 +659,12 @@ static bool detach_source(cm_save *save, cm_source *source, uint64_t *room)
     for (uint64_t chunk = 0; result == 0;) {
         pthread_rwlock_wrlock(&save->memory);
         bool over = atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0;
-        result = over || source->data == source->copy ? 1 : detach_some(save, source, &chunk, room);
+        if (over || (source->copy && source->data == source->copy))
+            result = 1;
+        else if (!source->data)
+            result = cm_source_detach_device(save, source, room);
+        else
+            result = detach_some(save, source, &chunk, room);
         pthread_rwlock_unlock(&save->memory);
     }
     return result > 0;

@@ -341,6 +341,8 @@ _BY_NAME: dict[str, Callable[[Any], str]] = {
     "pandas.core.series.Series": _describe_series,
     "pandas.DataFrame": _describe_frame,
     "pandas.Series": _describe_series,
+    "cupy.ndarray": _describe_shaped,
+    "numba.cuda.cudadrv.devicearray.DeviceNDArray": _describe_shaped,
     "torch.Tensor": _describe_shaped,
     "torch.nn.parameter.Parameter": _describe_shaped,
     "matplotlib.figure.Figure": _describe_figure,

@@ -142,7 +142,8 @@ static int exec_module(PyObject *self)
     if (add_type(self, &cm_store_spec, &module->store) || add_type(self, &cm_checkpoint_spec, &module->checkpoint) ||
         add_type(self, &cm_link_spec, &module->link) || add_type(self, &cm_ahead_spec, &module->ahead) ||
         add_type(self, &cm_view_spec, &module->view) || add_type(self, &cm_shadow_spec, &module->shadow) ||
-        add_type(self, &cm_saving_spec, &module->saving))
+        add_type(self, &cm_saving_spec, &module->saving) || add_type(self, &cm_device_spec, &module->device) ||
+        add_type(self, &cm_device_memory_spec, &module->device_memory))
         return -1;
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         if (import_from("chipmink._errors", error_class_names[i], &module->errors[i]))
@@ -162,6 +163,8 @@ static int traverse_module(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(module->view);
     Py_VISIT(module->shadow);
     Py_VISIT(module->saving);
+    Py_VISIT(module->device);
+    Py_VISIT(module->device_memory);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_VISIT(module->errors[i]);
     Py_VISIT(module->unpickler);
@@ -178,6 +181,8 @@ static int clear_module(PyObject *self)
     Py_CLEAR(module->view);
     Py_CLEAR(module->shadow);
     Py_CLEAR(module->saving);
+    Py_CLEAR(module->device);
+    Py_CLEAR(module->device_memory);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_CLEAR(module->errors[i]);
     Py_CLEAR(module->unpickler);

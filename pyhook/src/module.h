@@ -29,7 +29,7 @@ typedef enum cm_error_class {
 } cm_error_class;
 
 typedef struct cm_module {
-    PyTypeObject *store, *checkpoint, *link, *ahead, *view, *shadow, *saving;
+    PyTypeObject *store, *checkpoint, *link, *ahead, *view, *shadow, *saving, *device, *device_memory;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
@@ -41,7 +41,7 @@ static inline cm_module *cm_module_of(PyObject *self)
 }
 
 extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_ahead_spec, cm_view_spec, cm_shadow_spec,
-    cm_saving_spec;
+    cm_saving_spec, cm_device_spec, cm_device_memory_spec;
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
 

@@ -26,6 +26,7 @@ static bool prepare(cm_walk *walk)
     PyObject *reducers;
     if (!import_from(&walk->pickling_error, "pickle", "PicklingError") ||
         !import_from(&walk->store_error, "chipmink._errors", "StoreError") ||
+        !import_from(&walk->device_memory, "chipmink._core", "DeviceMemory") ||
         !import_from(&walk->newobj, "copyreg", "__newobj__") ||
         !import_from(&walk->newobj_ex, "copyreg", "__newobj_ex__") ||
         !import_from(&walk->slotnames, "copyreg", "_slotnames") ||
@@ -146,11 +147,11 @@ void cm_walk_free(cm_walk *walk)
     free(walk->frames);
     Py_XDECREF(walk->kept);
     PyObject *const objects[] = {
-        walk->pickling_error, walk->store_error,   walk->reducers,     walk->newobj,     walk->newobj_ex,
-        walk->slotnames,      walk->protocol,      walk->str_name,     walk->str_class,  walk->str_reduce_ex,
-        walk->str_reduce,     walk->str_getstate,  walk->str_locate,   walk->str_value,  walk->str_dispatch,
-        walk->make_cell,      walk->set_attribute, walk->str_contents, walk->str_nature, walk->str_take_apart,
-        walk->str_sort_key,   walk->str_owning,
+        walk->pickling_error, walk->store_error,   walk->reducers,      walk->newobj,     walk->newobj_ex,
+        walk->slotnames,      walk->protocol,      walk->str_name,      walk->str_class,  walk->str_reduce_ex,
+        walk->str_reduce,     walk->str_getstate,  walk->str_locate,    walk->str_value,  walk->str_dispatch,
+        walk->make_cell,      walk->set_attribute, walk->str_contents,  walk->str_nature, walk->str_take_apart,
+        walk->str_sort_key,   walk->str_owning,    walk->device_memory,
     };
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         Py_XDECREF(objects[i]);

@@ -338,8 +338,8 @@ int cm_emit_bytearray(cm_walk *walk, PyObject *object)
 
 /* ---- buffers ------------------------------------------------------------------------------------------------------ */
 
-/* Takes an export of its own of the memory, and holds it until the walk ends. */
-static const Py_buffer *hold_buffer(cm_walk *walk, PyObject *object)
+/* Room for one more export, held until the walk ends. */
+static Py_buffer *next_buffer(cm_walk *walk)
 {
     if (walk->buffer_count == walk->buffer_capacity) {
         size_t capacity = walk->buffer_capacity ? walk->buffer_capacity * 2 : 16;
@@ -351,17 +351,42 @@ static const Py_buffer *hold_buffer(cm_walk *walk, PyObject *object)
         walk->buffers = buffers;
         walk->buffer_capacity = capacity;
     }
-    Py_buffer *view = PyMem_Malloc(sizeof *view);
-    if (!view) {
+    Py_buffer *view = PyMem_Calloc(1, sizeof *view);
+    if (!view)
         PyErr_NoMemory();
-        return NULL;
-    }
-    if (PyObject_GetBuffer(object, view, PyBUF_FULL_RO) < 0) {
+    return view;
+}
+
+/* Takes an export of its own of the memory, and holds it until the walk ends. */
+static const Py_buffer *hold_buffer(cm_walk *walk, PyObject *object)
+{
+    Py_buffer *view = next_buffer(walk);
+    if (view && PyObject_GetBuffer(object, view, PyBUF_FULL_RO) < 0) {
         PyMem_Free(view);
         return NULL;
     }
-    walk->buffers[walk->buffer_count++] = view;
+    if (view)
+        walk->buffers[walk->buffer_count++] = view;
     return view;
+}
+
+/* Notes a buffer that stands here, by its size and the first of its bytes. */
+static void mix_buffer(cm_walk *walk, const void *bytes, size_t size)
+{
+    cm_trace_opaque(walk);
+    cm_mix(walk, XXH3_64bits(bytes, size < CM_DEVICE_HEAD ? size : CM_DEVICE_HEAD) + size);
+}
+
+/* One that is too small for a chunk of its own. */
+static void emit_small_buffer(cm_walk *walk, const void *bytes, size_t size, bool readonly)
+{
+    if (readonly && size < 256)
+        emit_with_operand(walk, CM_OP_SHORT_BINBYTES, size, 1);
+    else if (readonly)
+        emit_with_operand(walk, CM_OP_BINBYTES, size, 4);
+    else
+        emit_with_operand(walk, CM_OP_BYTEARRAY8, size, 8);
+    cm_body_bytes(walk->body, bytes, size);
 }
 
 int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
@@ -376,22 +401,50 @@ int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
     }
     size_t size = (size_t)view->len;
     bool readonly = view->readonly;
-    cm_trace_opaque(walk);
-    cm_mix(walk, XXH3_64bits(view->buf, size < 4096 ? size : 4096) + size);
+    mix_buffer(walk, view->buf, size);
     if (size < CM_PAYLOAD_MIN) {
-        if (readonly && size < 256)
-            emit_with_operand(walk, CM_OP_SHORT_BINBYTES, size, 1);
-        else if (readonly)
-            emit_with_operand(walk, CM_OP_BINBYTES, size, 4);
-        else
-            emit_with_operand(walk, CM_OP_BYTEARRAY8, size, 8);
-        cm_body_bytes(walk->body, view->buf, size);
+        emit_small_buffer(walk, view->buf, size, readonly);
         return 0;
     }
     view = hold_buffer(walk, object);
     if (!view)
         return -1;
     cm_pod_buffer(walk->pod, readonly ? CM_BUFFER_READONLY : CM_BUFFER_WRITABLE, view->buf, size);
+    walk->splices++;
+    return 0;
+}
+
+_Static_assert((int)CM_PAYLOAD_MIN <= (int)CM_DEVICE_HEAD, "small buffers are in the head");
+
+int cm_emit_device_memory(cm_walk *walk, PyObject *object)
+{
+    const cm_device_memory *memory = cm_device_memory_of(object);
+    uint8_t head[CM_DEVICE_HEAD];
+    bool small = memory->size < CM_PAYLOAD_MIN;
+    if (cm_walk_foreign(walk) < 0) /* other threads run meanwhile */
+        return -1;
+    Py_buffer *view = small ? NULL : next_buffer(walk);
+    if (!small && !view)
+        return -1;
+    int result;
+    Py_INCREF(object);
+    Py_BEGIN_ALLOW_THREADS
+    result = small ? cm_device_read(memory, head) : cm_pod_device_buffer(walk->pod, memory, head);
+    Py_END_ALLOW_THREADS
+    if (result) {
+        PyErr_SetString(walk->pickling_error, cm_error_message());
+        PyMem_Free(view);
+        Py_DECREF(object);
+        return -1;
+    }
+    mix_buffer(walk, head, memory->size);
+    if (small) {
+        emit_small_buffer(walk, head, memory->size, false);
+        Py_DECREF(object);
+        return 0;
+    }
+    view->obj = object; /* let go of with the exports */
+    walk->buffers[walk->buffer_count++] = view;
     walk->splices++;
     return 0;
 }

@@ -10,12 +10,13 @@
  * per pod (cm_atoms); everything else by identity, with one table for all saves (the memo of cm_shadow). The walk owns a reference
  * to all that it puts there, so that no address can come to mean another object while it lasts.
  *
- * Python code runs only while reducers are called, while globals are resolved, when signals are looked at and when
- * references are dropped. Elsewhere borrowed references are safe, and container sizes are read anew at every step.
+ * Python code runs only while reducers are called, while globals are resolved, when signals are looked at, when
+ * references are dropped and while a device is waited for. Elsewhere borrowed references are safe, and container sizes are read anew at every step.
  */
 #ifndef CM_WALK_PRIVATE_H
 #define CM_WALK_PRIVATE_H
 
+#include "device.h"
 #include "walk_shadow.h"
 
 #include <stdbool.h>
@@ -237,6 +238,7 @@ struct cm_walk {
     PyObject *kept; /* list: bytes that payloads point into */
 
     PyObject *pickling_error, *store_error;
+    PyObject *device_memory;      /* chipmink._core.DeviceMemory */
     PyObject *reducers;           /* chipmink._reducers.Reducers */
     PyObject *newobj, *newobj_ex; /* copyreg.__newobj__ and its kin */
     PyObject *slotnames;          /* copyreg._slotnames */
@@ -372,6 +374,12 @@ CM_MUST_USE int cm_emit_str(cm_walk *walk, PyObject *object); /* exact str */
 CM_MUST_USE int cm_emit_bytes(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_emit_bytearray(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_emit_picklebuffer(cm_walk *walk, PyObject *object);
+CM_MUST_USE int cm_emit_device_memory(cm_walk *walk, PyObject *object);
+
+static inline bool cm_is_device_memory(const cm_walk *walk, PyObject *object)
+{
+    return Py_IS_TYPE(object, (PyTypeObject *)walk->device_memory);
+}
 CM_MUST_USE int cm_emit_global(cm_walk *walk, const cm_global *global);
 /* If the current pod has the value already: pushes it. 1, 0, or -1 with an exception. */
 CM_MUST_USE int cm_emit_repeated(cm_walk *walk, const cm_global *global);

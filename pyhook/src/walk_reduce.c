@@ -195,6 +195,9 @@ static int place_reduced(cm_walk *walk, PyObject *object, PyObject *value, bool 
                     return -1;
                 cls = CM_CLASS_ARRAY;
                 size += (uint64_t)view->len;
+            } else if (cm_is_device_memory(walk, part)) {
+                cls = CM_CLASS_ARRAY;
+                size += cm_device_memory_of(part)->size;
             } else if (PyBytes_CheckExact(part)) {
                 size += (uint64_t)PyBytes_GET_SIZE(part);
             }

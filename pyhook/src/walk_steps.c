@@ -430,6 +430,8 @@ int cm_walk_value(cm_walk *walk, PyObject *object)
         return cm_emit_bytearray(walk, object);
     if (type == &PyPickleBuffer_Type)
         return cm_emit_picklebuffer(walk, object);
+    if (cm_is_device_memory(walk, object))
+        return cm_emit_device_memory(walk, object);
     return cm_walk_reduce(walk, object);
 }
 

@@ -20,6 +20,7 @@
 #define CHIPMINK_SAVE_H
 
 #include <chipmink/chipmink.h>
+#include <chipmink/device.h>
 #include <string.h>
 
 #ifdef __cplusplus
@@ -158,6 +159,23 @@ enum cm_buffer_kind {
  * changes before is stored as it was read.)
  */
 CM_API void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size);
+
+/* Memory of an accelerator; `ops`, `context` and the memory are the caller's, and must stay until the save lets go of it. */
+typedef struct cm_device_memory {
+    const cm_device_ops *ops;
+    cm_device_context *context;
+    int device;
+    uint64_t address, size; /* for which ops->check has returned 0; the size is at least 1 */
+} cm_device_memory;
+
+/*
+ * [blocks while the device hashes it] As cm_pod_buffer with CM_BUFFER_WRITABLE, and what is stored is the same. What the store does
+ * not have is copied later, by the workers or by cm_save_detach. Puts the first bytes, at most CM_DEVICE_HEAD, into `head`.
+ */
+CM_API CM_MUST_USE int cm_pod_device_buffer(cm_pod *pod, const cm_device_memory *memory, void *head);
+
+/* [blocks until what was enqueued on the device is done] Reads the first bytes, at most CM_DEVICE_HEAD. */
+CM_API CM_MUST_USE int cm_device_read(const cm_device_memory *memory, void *head);
 
 /* Only in this size and above are payloads worth their own chunk; below, put the bytes into the body. */
 enum { CM_PAYLOAD_MIN = 4096 };
