@@ -236,6 +236,7 @@ class Attachment:
             except BaseException:
                 self._again(job)
                 raise
+            self._tell_unsaved(checkpoint.unsaved)
             self._accept(checkpoint)
             return checkpoint
 
@@ -352,11 +353,10 @@ class Attachment:
             self._host.say(f"waited {_views.duration(waited)} for the save before")
 
     def _tell(self, checkpoint: Checkpoint) -> None:
-        """Say, once, what a save could not do, and what others did."""
+        """Say, once, that a save has mended another, and what others did."""
         if self._failed:
             self._failed = False
             self._say(self._host.say, f"saved again: {checkpoint.number} has everything")
-        self._tell_unsaved(checkpoint.unsaved)
         if checkpoint.arrived:
             came = _views.names(checkpoint.arrived)
             line = f"{came} came from elsewhere: {self._how('pull')} brings it in"
@@ -370,6 +370,7 @@ class Attachment:
             )
 
     def _tell_unsaved(self, unsaved: Mapping[str, str]) -> None:
+        """Say, once, what cannot be saved; of each state when it is taken in, in their order."""
         new = {name: why for name, why in unsaved.items() if self._told.get(name) != why}
         self._told = dict(unsaved)
         if new:
