@@ -18,6 +18,7 @@ sys.path.insert(0, str(BENCH))
 
 import ablation  # noqa: E402
 import deltas  # noqa: E402
+import gpu  # noqa: E402
 import mount_rows  # noqa: E402
 import notebook  # noqa: E402
 import runner  # noqa: E402
@@ -203,5 +204,26 @@ def test_names_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 def test_listing_has_everything(tmp_path: Path) -> None:
     listed = bench(tmp_path, "--list").stdout
     assert all(
-        f" {name} " in listed for name in (*WORKLOADS, *deltas.IDS, *notebook.IDS, ablation.ID)
+        f" {name} " in listed
+        for name in (*WORKLOADS, *deltas.IDS, *notebook.IDS, ablation.ID, gpu.ID)
     )
+
+
+def test_gpu_rows_over_a_double(tmp_path: Path) -> None:
+    """Where there is no GPU, what measures one is tried in the memory of the host."""
+    double = ROOT / "build" / "tests" / "device_double.so"
+    if not double.exists():
+        pytest.skip("the double of a device's runtime is not built (CM_TESTS)")
+    stands = {"driver": str(double), "library": str(double)}
+    found = runner.call("gpu_arrays", directory=str(tmp_path), size=0.002, repeats=2, **stands)
+    figures = list(gpu.of_arrays(found, ""))
+    assert [figure.value is not None for figure in figures] == [True, True, True]
+    assert found["bytes"] == 10 << 20
+
+
+def test_gpu_training_on_the_cpu(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    options = {"size": 1e-5, "epochs": 2, "seed": 1, "device": "cpu"}
+    found = runner.call("gpu_training", directory=str(tmp_path), **options)
+    assert len(found["begin_save"]) == 2
+    assert [figure.value is not None for figure in gpu.of_training(found, "")] == [True, True]

@@ -114,9 +114,10 @@ def main() -> None:
     action, arguments = sys.argv[1:]
     if action not in actions:
         import ablation
+        import gpu
         import targets  # and pandas with it, which others have no use for
 
-        actions |= targets.ACTIONS | ablation.ACTIONS
+        actions |= targets.ACTIONS | ablation.ACTIONS | gpu.ACTIONS
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a notebook prints is not the answer
     found = actions[action](**json.loads(arguments))
