@@ -391,7 +391,16 @@ int cm_link_buffer_read(cm_link *link, size_t i, void *memory)
     return result ? cm_fail_in(result, "%s", link->what) : 0;
 }
 
-int cm_buffer_fetch(cm_store *store, const cm_stream_buffer *buffer, void *memory)
+int cm_buffers_fetch(cm_store *store, const cm_buffer_part *parts, size_t count)
 {
-    return read_buffer(store, &(cm_tree_ref){.root = buffer->tree, .size = buffer->size}, memory);
+    cm_cleanup(cm_cleanup_free) cm_tree_part *trees = malloc((count + 1) * sizeof *trees);
+    if (!trees)
+        return cm_fail(ENOMEM, "out of memory reading buffers");
+    for (size_t i = 0; i < count; i++) {
+        const cm_stream_buffer *buffer = parts[i].buffer;
+        if (parts[i].offset > buffer->size || parts[i].size > buffer->size - parts[i].offset)
+            return cm_fail(EINVAL, "a part of a buffer that is not in it");
+        trees[i] = (cm_tree_part){buffer->tree, buffer->size, parts[i].offset, parts[i].memory, parts[i].size};
+    }
+    return cm_tree_read(store, trees, count);
 }

@@ -8,11 +8,19 @@
 
 enum { TREE_PIECE = 1 << 20 };
 
-/* Where a part of a payload goes in sink.out. They are filled together, before the bytes are given out. */
+/* Where a part of a payload goes in a piece. All of one piece are filled together. */
 typedef struct hole {
     size_t at;
+    const char *name;  /* of the variable; the checkpoint's */
     cm_tree_part part; /* memory: not known before */
 } hole;
+
+struct cm_piece {
+    cm_buffer out;
+    hole *holes;
+    size_t hole_count, hole_capacity;
+    const cm_stream *stream; /* that it was read from */
+};
 
 struct cm_stream {
     cm_checkpoint *checkpoint;
@@ -27,9 +35,7 @@ struct cm_stream {
     bool aside;           /* the pod that the root is in goes before it */
     bool begun, done;
     size_t announced; /* roots */
-    hole *holes;
-    size_t hole_count, hole_capacity;
-    size_t taken; /* bytes of sink.out that were read */
+    cm_piece *piece;  /* while it is read into */
     size_t buffers_taken;
 };
 
@@ -123,7 +129,6 @@ void cm_stream_close(cm_stream *s)
     cm_plan_clear(&s->plan);
     cm_ahead_clear(&s->pods.ahead);
     cm_buffer_free(&s->sink.out);
-    free(s->holes);
     free(s->roots);
     cm_checkpoint_unref(s->checkpoint);
     free(s);
@@ -131,35 +136,35 @@ void cm_stream_close(cm_stream *s)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-/* Room for the next piece of a payload that stands in the stream. */
+static const char *present_name(const cm_stream *s)
+{
+    return s->next ? s->roots[s->next - 1].name : NULL;
+}
+
+static int in_variable(const cm_stream *s, const char *name, int result)
+{
+    return name ? cm_fail_in(result, "%s@%llu: variable '%s'", s->checkpoint->session,
+                             (unsigned long long)s->checkpoint->number, name)
+                : result;
+}
+
+/* Room for the next part of a payload that stands in the stream. */
 static int append_tree(cm_stream *s)
 {
     cm_sink *sink = &s->sink;
+    cm_piece *piece = s->piece;
     uint64_t left = sink->tree.size - sink->tree_done;
     size_t size = left < TREE_PIECE ? (size_t)left : TREE_PIECE, at = sink->out.size;
-    if (!cm_grow(&s->holes, s->hole_count, &s->hole_capacity, sizeof *s->holes) || !cm_buffer_extend(&sink->out, size))
+    if (!cm_grow(&piece->holes, piece->hole_count, &piece->hole_capacity, sizeof *piece->holes) ||
+        !cm_buffer_extend(&sink->out, size))
         return cm_plan_no_memory();
-    s->holes[s->hole_count++] =
-        (hole){at, {.root = sink->tree.root, .size = sink->tree.size, .offset = sink->tree_done, .length = size}};
+    piece->holes[piece->hole_count++] =
+        (hole){.at = at,
+               .name = present_name(s),
+               .part = {.root = sink->tree.root, .size = sink->tree.size, .offset = sink->tree_done, .length = size}};
     sink->tree_done += size;
     sink->has_tree = sink->tree_done < sink->tree.size;
     return 0;
-}
-
-static int fill_holes(cm_stream *s)
-{
-    if (!s->hole_count)
-        return 0;
-    cm_cleanup(cm_cleanup_free) cm_tree_part *parts = malloc(s->hole_count * sizeof *parts);
-    if (!parts)
-        return cm_plan_no_memory();
-    for (size_t i = 0; i < s->hole_count; i++) {
-        parts[i] = s->holes[i].part;
-        parts[i].memory = s->sink.out.data + s->holes[i].at;
-    }
-    size_t count = s->hole_count;
-    s->hole_count = 0;
-    return cm_tree_read(s->checkpoint->store, parts, count);
 }
 
 static int next_root(cm_stream *s)
@@ -205,32 +210,23 @@ static int step(cm_stream *s)
     return cm_planner_root(&s->planner, &s->roots[s->next - 1].address);
 }
 
-int cm_stream_read(cm_stream *s, void *memory, size_t size, size_t *done)
+int cm_stream_read(cm_stream *s, size_t size, cm_piece *piece)
 {
-    *done = 0;
-    if (s->taken) {
-        s->sink.out.size -= s->taken;
-        memmove(s->sink.out.data, s->sink.out.data + s->taken, s->sink.out.size);
-        s->taken = 0;
-    }
+    cm_buffer_clear(&piece->out);
+    piece->hole_count = 0;
+    piece->stream = s;
+    s->piece = piece;
+    s->sink.out = piece->out;
+    piece->out = (cm_buffer)CM_BUFFER_INIT;
     int result = 0;
     while (!result && !s->done && s->sink.out.size < size)
         result = step(s);
-    if (!result)
-        result = fill_holes(s);
+    piece->out = s->sink.out;
+    s->sink.out = (cm_buffer)CM_BUFFER_INIT;
+    s->piece = NULL;
     if (result == CM_PLAN_CONFLICT)
         return cm_fail(EAGAIN, "the variables can be linked only after looking ahead");
-    if (result) {
-        const char *name = s->next ? s->roots[s->next - 1].name : NULL;
-        return name ? cm_fail_in(result, "%s@%llu: variable '%s'", s->checkpoint->session,
-                                 (unsigned long long)s->checkpoint->number, name)
-                    : result;
-    }
-    *done = s->sink.out.size < size ? s->sink.out.size : size;
-    if (*done)
-        memcpy(memory, s->sink.out.data, *done);
-    s->taken = *done;
-    return 0;
+    return result ? in_variable(s, present_name(s), result) : 0;
 }
 
 bool cm_stream_next_buffer(cm_stream *s, cm_stream_buffer *buffer)
@@ -240,4 +236,61 @@ bool cm_stream_next_buffer(cm_stream *s, cm_stream_buffer *buffer)
     const cm_tree_ref *tree = &s->plan.buffers[s->buffers_taken++];
     *buffer = (cm_stream_buffer){tree->root, tree->size, tree->kind == CM_BUFFER_READONLY};
     return true;
+}
+
+/* ---- pieces ------------------------------------------------------------------------------------------------------ */
+
+cm_piece *cm_piece_new(void)
+{
+    return calloc(1, sizeof(cm_piece));
+}
+
+void cm_piece_free(cm_piece *piece)
+{
+    if (!piece)
+        return;
+    cm_buffer_free(&piece->out);
+    free(piece->holes);
+    free(piece);
+}
+
+bool cm_piece_is_whole(const cm_piece *piece)
+{
+    return piece->hole_count == 0;
+}
+
+/* They have failed together: one by one, it can be told in which variable. */
+static int blame(const cm_piece *piece, cm_store *store, const cm_tree_part *parts, int result)
+{
+    for (size_t i = 0; i < piece->hole_count; i++) {
+        int failed = cm_tree_read(store, &parts[i], 1);
+        if (failed)
+            return in_variable(piece->stream, piece->holes[i].name, failed);
+    }
+    return cm_fail(-result, "reading failed once, and then did not");
+}
+
+int cm_piece_fill(cm_piece *piece)
+{
+    if (!piece->hole_count)
+        return 0;
+    cm_cleanup(cm_cleanup_free) cm_tree_part *parts = malloc(piece->hole_count * sizeof *parts);
+    if (!parts)
+        return cm_plan_no_memory();
+    for (size_t i = 0; i < piece->hole_count; i++) {
+        parts[i] = piece->holes[i].part;
+        parts[i].memory = piece->out.data + piece->holes[i].at;
+    }
+    cm_store *store = piece->stream->checkpoint->store;
+    int result = cm_tree_read(store, parts, piece->hole_count);
+    if (result)
+        return blame(piece, store, parts, result);
+    piece->hole_count = 0;
+    return 0;
+}
+
+const void *cm_piece_bytes(const cm_piece *piece, size_t *size)
+{
+    *size = piece->out.size;
+    return piece->out.data;
 }

@@ -3,8 +3,9 @@
  * ahead.c - chipmink._core.Ahead: what an Unpickler loads from. It is a binary file, the linked stream of some variables, and
  * the iterator over its out-of-band buffers.
  *
- * A thread of its own links and decompresses the next windows of the stream while the Unpickler, under the GIL, makes objects
- * of the present one. A stream that fits into one window needs no thread.
+ * While the Unpickler, under the GIL, makes objects of one window of the stream, a thread of its own (the planner) links the next
+ * ones, and others (the workers) read what is large: the texts that are missing in these windows, and the buffers that they refer to. When
+ * the Unpickler wants something that is not there yet, its thread works along. What fits into one window needs no thread.
  */
 #include "window.h"
 
@@ -21,7 +22,11 @@ enum {
         3, /* the first one is that much smaller, the next ones less: so that the Unpickler can begin */
     WINDOWS = 4,
     SIGNALS_MS = 50,
-    LENT = 1 << 10, /* reads from this size on are not copied, of what was peeked at */
+    LENT = 1 << 10,    /* reads from this size on are not copied, of what was peeked at */
+    AT_ONCE = 1 << 20, /* bytes of buffers, and how many of them */
+    PARTS = 32,
+    BUFFERS_AHEAD = 64 << 20,
+    WORKERS_MOST = 8,
 };
 
 /* Buffers from this size on are worth huge pages: fewer page faults while they are filled. */
@@ -31,54 +36,65 @@ static const size_t huge_page_min = 4 << 20;
 typedef struct out_of_band {
     cm_stream_buffer streamed;
     size_t index;
+    PyObject *object; /* from when it has memory until it is given to the Unpickler */
+    uint8_t *memory;
+    uint64_t begun, done; /* bytes that somebody reads or has read; that are there */
 } out_of_band;
 
-typedef struct filled {
+typedef struct slot {
     cm_window *window;
+    bool begun, whole;    /* what is missing is being read; is there */
     out_of_band *buffers; /* that the window refers to */
     size_t buffer_count, buffer_capacity;
-} filled;
+} slot;
 
 typedef struct {
     PyObject_HEAD
     cm_store *store;
     cm_windows *windows;
-    /* What is read: a stream, or where that is not possible a link. The thread's, once there is one. */
+    /* What is read: a stream, or where that is not possible a link. The planner's, once there is one. */
     cm_stream *stream;
     PyObject *owner; /* keeps the link open */
     cm_link *link;
     uint64_t link_at;
     size_t link_buffer;
-    pthread_t thread;
-    bool threaded;
-    /* Under the lock: a ring of windows, filled by the thread, emptied by the reader. */
+    pthread_t planner, workers[WORKERS_MOST]; /* known to the reader alone */
+    bool planning;
+    unsigned worker_count;
+    /* Under the lock: a ring of windows, read by the planner, filled by workers, emptied by the reader. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    filled ring[WINDOWS];
-    unsigned filled, taken; /* how many ever */
-    bool ended, stop;
-    int result; /* of the thread, when ended */
-    char message[512];
-    /* The reader's: the present window, and buffers not yet asked for. */
+    slot ring[WINDOWS];
+    unsigned planned, taken; /* how many ever */
+    bool ended, stop;        /* the planner has; all shall */
+    int result;              /* of the planner, when it has ended */
+    int failed;              /* of any other */
+    char message[512];       /* of the first failure */
+    /* Also under the lock, but changed by the reader alone, except for what is begun and done: buffers of windows that are planned. */
+    out_of_band *buffers;
+    size_t buffer_count, buffer_capacity;
+    size_t allocated, given,
+        next; /* how many have memory, and were given; the first with parts that nobody has begun */
+    /* The reader's. */
+    uint64_t bytes_ahead; /* of buffers that have memory and were not given */
     cm_window *present;
     size_t at, peeked; /* peeked: bytes from there on that were given by peek */
-    out_of_band *buffers;
-    size_t buffer_count, buffer_capacity, buffers_given;
 } Ahead;
 
-/* ---- filling ----------------------------------------------------------------------------------------------------- */
+/* ---- planning ---------------------------------------------------------------------------------------------------- */
 
-static bool add_buffer(out_of_band **buffers, size_t *count, size_t *capacity, const out_of_band *buffer)
+static bool reserve(out_of_band **buffers, size_t count, size_t *capacity, size_t more)
 {
-    if (*count == *capacity) {
-        size_t larger = *capacity ? *capacity * 2 : 8;
-        out_of_band *grown = realloc(*buffers, larger * sizeof *grown);
-        if (!grown)
-            return false;
-        *buffers = grown;
-        *capacity = larger;
-    }
-    (*buffers)[(*count)++] = *buffer;
+    size_t larger = *capacity ? *capacity : 8;
+    while (larger < count + more)
+        larger *= 2;
+    if (larger == *capacity)
+        return true;
+    out_of_band *grown = realloc(*buffers, larger * sizeof *grown);
+    if (!grown)
+        return false;
+    *buffers = grown;
+    *capacity = larger;
     return true;
 }
 
@@ -90,70 +106,179 @@ static size_t wanted(unsigned number)
 
 static int read_source(Ahead *self, cm_window *w)
 {
-    size_t size = wanted(self->filled);
-    if (!self->link)
-        return cm_stream_read(self->stream, w->bytes, size, &w->size);
-    int result = cm_link_read(self->link, self->link_at, w->bytes, size, &w->size);
+    size_t size = wanted(self->planned);
+    int result;
+    if (!self->link) {
+        result = cm_stream_read(self->stream, size, w->piece);
+        w->bytes = cm_piece_bytes(w->piece, &w->size);
+        return result;
+    }
+    if (!w->own && !(w->own = malloc(WINDOW)))
+        return -ENOMEM;
+    result = cm_link_read(self->link, self->link_at, w->own, size, &w->size);
+    w->bytes = w->own;
     self->link_at += w->size;
     return result;
 }
 
 static bool next_source_buffer(Ahead *self, out_of_band *buffer)
 {
+    *buffer = (out_of_band){.index = self->link_buffer};
     if (!self->link)
         return cm_stream_next_buffer(self->stream, &buffer->streamed);
     if (self->link_buffer == cm_link_buffer_count(self->link))
         return false;
-    buffer->index = self->link_buffer++;
+    self->link_buffer++;
     buffer->streamed.size = cm_link_buffer_size(self->link, buffer->index);
     buffer->streamed.readonly = cm_link_buffer_readonly(self->link, buffer->index);
     return true;
 }
 
-/* Without the GIL and unlocked: the window is the caller's. */
-static int fill(Ahead *self, filled *to)
+/* Without the GIL and unlocked: the slot is the caller's. */
+static int plan(Ahead *self, slot *to)
 {
-    out_of_band buffer = {0};
+    out_of_band buffer;
     to->buffer_count = 0;
     if (!to->window && !(to->window = cm_window_new(self->windows)))
         return -ENOMEM;
     int result = read_source(self, to->window);
-    while (!result && next_source_buffer(self, &buffer))
-        if (!add_buffer(&to->buffers, &to->buffer_count, &to->buffer_capacity, &buffer))
-            result = -ENOMEM;
+    while (!result && next_source_buffer(self, &buffer)) {
+        if (!reserve(&to->buffers, to->buffer_count, &to->buffer_capacity, 1))
+            return -ENOMEM;
+        to->buffers[to->buffer_count++] = buffer;
+    }
+    to->whole = to->begun = self->link || cm_piece_is_whole(to->window->piece);
     return result;
 }
 
-static void *fill_ahead(void *arg)
+/* With the lock. */
+static void note_failure(Ahead *self, int *where, int result)
+{
+    if (!self->result && !self->failed)
+        snprintf(self->message, sizeof self->message, "%s", cm_error_message());
+    if (!*where)
+        *where = result;
+}
+
+/* With the lock, which is given up meanwhile. */
+static void plan_next(Ahead *self)
+{
+    slot *to = &self->ring[self->planned % WINDOWS];
+    pthread_mutex_unlock(&self->lock);
+    int result = plan(self, to);
+    pthread_mutex_lock(&self->lock);
+    self->ended = result || to->window->size < wanted(self->planned);
+    if (result)
+        note_failure(self, &self->result, result);
+    else
+        self->planned++;
+    pthread_cond_broadcast(&self->changed);
+}
+
+static void *plan_ahead(void *arg)
 {
     Ahead *self = arg;
     pthread_mutex_lock(&self->lock);
     while (!self->stop && !self->ended) {
-        if (self->filled - self->taken == WINDOWS) {
+        if (self->planned - self->taken == WINDOWS)
             pthread_cond_wait(&self->changed, &self->lock);
-            continue;
-        }
-        filled *to = &self->ring[self->filled % WINDOWS];
-        pthread_mutex_unlock(&self->lock);
-        int result = fill(self, to);
-        pthread_mutex_lock(&self->lock);
-        self->ended = result || to->window->size < wanted(self->filled);
-        if (result) {
-            self->result = result;
-            snprintf(self->message, sizeof self->message, "%s", cm_error_message());
-        } else {
-            self->filled++;
-        }
-        pthread_cond_broadcast(&self->changed);
+        else
+            plan_next(self);
     }
     pthread_mutex_unlock(&self->lock);
     return NULL;
 }
 
-/* ---- taking ------------------------------------------------------------------------------------------------------ */
+/* ---- work -------------------------------------------------------------------------------------------------------- */
 
-/* Waits a little for a window. Without the GIL. */
-static bool await_window(Ahead *self)
+/* What somebody reads at once: parts of buffers that follow each other. */
+typedef struct job {
+    cm_buffer_part parts[PARTS];
+    cm_stream_buffer buffers[PARTS]; /* copies: the array may move */
+    size_t first, count, index;      /* first: among the buffers; index: of the link's, where there is one */
+} job;
+
+/* With the lock. A link reads one buffer, on several threads. */
+static void take_parts(Ahead *self, job *j)
+{
+    size_t bytes = 0;
+    for (; self->next < self->allocated; self->next++) {
+        out_of_band *b = &self->buffers[self->next];
+        uint64_t left = b->streamed.size - b->begun, room = self->link ? left : AT_ONCE - bytes;
+        size_t size = (size_t)(left < room ? left : room);
+        if (!left && !j->count)
+            continue;
+        if (j->count == PARTS || (left && !size) || (j->count && self->link))
+            return;
+        j->first = j->count ? j->first : self->next;
+        j->index = b->index;
+        j->buffers[j->count] = b->streamed;
+        j->parts[j->count] = (cm_buffer_part){&j->buffers[j->count], b->begun, b->memory + b->begun, size};
+        j->count++;
+        b->begun += size;
+        bytes += size;
+        if (size < left)
+            return;
+    }
+}
+
+/* Does the next thing that there is to do, with the lock, which is given up meanwhile. False: there is nothing. */
+static bool work(Ahead *self)
+{
+    slot *missing = NULL;
+    job j;
+    int result;
+    j.count = 0;
+    for (unsigned i = self->taken; i != self->planned && !missing; i++)
+        if (!self->ring[i % WINDOWS].begun)
+            missing = &self->ring[i % WINDOWS];
+    if (missing)
+        missing->begun = true;
+    else
+        take_parts(self, &j);
+    if (!missing && !j.count)
+        return false;
+    pthread_mutex_unlock(&self->lock);
+    if (missing)
+        result = cm_piece_fill(missing->window->piece);
+    else
+        result = self->link ? cm_link_buffer_read(self->link, j.index, j.parts[0].memory)
+                            : cm_buffers_fetch(self->store, j.parts, j.count);
+    pthread_mutex_lock(&self->lock);
+    if (missing)
+        missing->whole = true;
+    for (size_t i = 0; i < j.count; i++)
+        self->buffers[j.first + i].done += j.parts[i].size;
+    if (result)
+        note_failure(self, &self->failed, result);
+    pthread_cond_broadcast(&self->changed);
+    return true;
+}
+
+static void *work_ahead(void *arg)
+{
+    Ahead *self = arg;
+    pthread_mutex_lock(&self->lock);
+    while (!self->stop && !self->failed)
+        if (!work(self))
+            pthread_cond_wait(&self->changed, &self->lock);
+    pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+/* As many as there are processors. Without any the reader does it all. */
+static void start_workers(Ahead *self)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    while (self->worker_count < WORKERS_MOST && (long)self->worker_count < cores &&
+           pthread_create(&self->workers[self->worker_count], NULL, work_ahead, self) == 0)
+        self->worker_count++;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+/* With the lock, which is given up meanwhile. */
+static void wait_a_little(Ahead *self)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -162,55 +287,166 @@ static bool await_window(Ahead *self)
         until.tv_nsec -= 1000000000L;
         until.tv_sec++;
     }
-    pthread_mutex_lock(&self->lock);
-    if (self->filled == self->taken && !self->ended)
-        pthread_cond_timedwait(&self->changed, &self->lock, &until);
-    bool ready = self->filled != self->taken || self->ended;
-    pthread_mutex_unlock(&self->lock);
-    return ready;
+    pthread_cond_timedwait(&self->changed, &self->lock, &until);
 }
 
-static bool raise_result(Ahead *self)
+static bool raise_failure(Ahead *self, int result)
 {
     const cm_module *module = cm_module_of((PyObject *)self);
-    if (self->result == -ENOMEM)
+    if (result == -ENOMEM)
         PyErr_NoMemory();
     else
-        cm_raise_text(module, self->result, self->message);
+        cm_raise_text(module, result, self->message);
     return false;
 }
+
+static bool has_window(const Ahead *self)
+{
+    return self->taken != self->planned ? self->ring[self->taken % WINDOWS].whole : self->ended;
+}
+
+static bool has_buffer(const Ahead *self)
+{
+    return self->buffers[self->given].done == self->buffers[self->given].streamed.size;
+}
+
+/* Works along until it is there. False: an exception is set. */
+static bool await(Ahead *self, bool (*is_there)(const Ahead *))
+{
+    for (;;) {
+        bool there;
+        int failed;
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&self->lock);
+        if (!is_there(self) && !self->failed && !work(self))
+            wait_a_little(self);
+        failed = self->failed;
+        there = is_there(self);
+        pthread_mutex_unlock(&self->lock);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals())
+            return false;
+        if (failed)
+            return raise_failure(self, failed);
+        if (there)
+            return true;
+    }
+}
+
+/* ---- the buffers ------------------------------------------------------------------------------------------------- */
+
+static void advise_huge_pages(void *memory, size_t size)
+{
+    if (size < huge_page_min)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = ((uintptr_t)memory + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)memory + size) & ~(page - 1);
+    madvise((void *)start, end - start, MADV_HUGEPAGE); /* only a hint: kernels without it work as well */
+}
+
+PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory)
+{
+    if (size > (uint64_t)PY_SSIZE_T_MAX - 64)
+        return PyErr_Format(PyExc_MemoryError, "a buffer of %llu bytes", (unsigned long long)size);
+    PyObject *made = readonly ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
+                              : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (made) {
+        *memory = readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
+        advise_huge_pages(*memory, (size_t)size);
+    }
+    return made;
+}
+
+/* With the lock: takes over the buffers of all windows that are planned. False: no memory. */
+static bool collect_buffers(Ahead *self)
+{
+    for (unsigned i = self->taken; i != self->planned; i++) {
+        slot *from = &self->ring[i % WINDOWS];
+        if (!reserve(&self->buffers, self->buffer_count, &self->buffer_capacity, from->buffer_count))
+            return false;
+        if (from->buffer_count)
+            memcpy(self->buffers + self->buffer_count, from->buffers, from->buffer_count * sizeof *from->buffers);
+        self->buffer_count += from->buffer_count;
+        from->buffer_count = 0;
+    }
+    return true;
+}
+
+/* Gives memory to buffers that will be asked for soon, so that they can be read. False: an exception is set. */
+static bool allocate_buffers(Ahead *self)
+{
+    uint64_t fresh = 0;
+    pthread_mutex_lock(&self->lock);
+    bool good = collect_buffers(self);
+    pthread_mutex_unlock(&self->lock);
+    if (!good)
+        return PyErr_NoMemory() != NULL;
+    while (self->allocated < self->buffer_count &&
+           (self->allocated == self->given || self->bytes_ahead < BUFFERS_AHEAD)) {
+        out_of_band *b = &self->buffers[self->allocated];
+        void *memory = NULL;
+        PyObject *made = cm_buffer_new(b->streamed.size, b->streamed.readonly, &memory);
+        if (!made && self->allocated == self->given)
+            return false;
+        if (!made) {
+            PyErr_Clear(); /* it is not wanted yet */
+            break;
+        }
+        self->bytes_ahead += b->streamed.size;
+        fresh += b->streamed.size;
+        pthread_mutex_lock(&self->lock);
+        b->object = made;
+        b->memory = memory;
+        self->allocated++;
+        pthread_mutex_unlock(&self->lock);
+    }
+    if (fresh > AT_ONCE)
+        start_workers(self);
+    if (fresh)
+        pthread_cond_broadcast(&self->changed);
+    return true;
+}
+
+static PyObject *ahead_next(PyObject *object)
+{
+    Ahead *self = (Ahead *)object;
+    if (!allocate_buffers(self) || self->given == self->buffer_count)
+        return NULL; /* in the latter case the Unpickler says that there are not enough buffers */
+    if (!await(self, has_buffer))
+        return NULL;
+    pthread_mutex_lock(&self->lock);
+    out_of_band *b = &self->buffers[self->given++];
+    PyObject *made = b->object;
+    self->bytes_ahead -= b->streamed.size;
+    b->object = NULL;
+    pthread_mutex_unlock(&self->lock);
+    return made;
+}
+
+/* ---- the windows ------------------------------------------------------------------------------------------------- */
 
 /* Makes the next window the present one; at the end that has no bytes. False: an exception is set. */
 static bool next_window(Ahead *self)
 {
-    bool ready = false;
-    while (!ready) {
-        Py_BEGIN_ALLOW_THREADS
-        ready = await_window(self);
-        Py_END_ALLOW_THREADS
-        if (PyErr_CheckSignals())
-            return false;
-    }
+    if (!await(self, has_window))
+        return false;
     cm_window_drop(self->present);
     self->present = NULL;
     self->at = 0;
+    if (!allocate_buffers(self))
+        return false;
     pthread_mutex_lock(&self->lock);
-    filled *from = self->filled != self->taken ? &self->ring[self->taken % WINDOWS] : NULL;
+    bool more = self->taken != self->planned;
+    slot *from = &self->ring[self->taken % WINDOWS];
+    if (more) {
+        self->taken++;
+        self->present = from->window;
+        from->window = NULL;
+        pthread_cond_broadcast(&self->changed);
+    }
     pthread_mutex_unlock(&self->lock);
-    if (!from)
-        return self->result ? raise_result(self) : true;
-    for (size_t i = 0; i < from->buffer_count; i++)
-        if (!add_buffer(&self->buffers, &self->buffer_count, &self->buffer_capacity, &from->buffers[i])) {
-            PyErr_NoMemory();
-            return false;
-        }
-    self->present = from->window;
-    from->window = NULL;
-    pthread_mutex_lock(&self->lock);
-    self->taken++;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
-    return true;
+    return more || !self->result || raise_failure(self, self->result);
 }
 
 static size_t rest(const Ahead *self)
@@ -307,56 +543,7 @@ static PyObject *ahead_peek(PyObject *object, PyObject *args)
     return cm_view_new(cm_module_of(object), self->present, self->at, self->peeked);
 }
 
-/* ---- the buffers ------------------------------------------------------------------------------------------------- */
-
-static void advise_huge_pages(void *memory, size_t size)
-{
-    if (size < huge_page_min)
-        return;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t start = ((uintptr_t)memory + page - 1) & ~(page - 1);
-    uintptr_t end = ((uintptr_t)memory + size) & ~(page - 1);
-    madvise((void *)start, end - start, MADV_HUGEPAGE); /* only a hint: kernels without it work as well */
-}
-
-PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory)
-{
-    if (size > (uint64_t)PY_SSIZE_T_MAX - 64)
-        return PyErr_Format(PyExc_MemoryError, "a buffer of %llu bytes", (unsigned long long)size);
-    PyObject *made = readonly ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size)
-                              : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
-    if (made) {
-        *memory = readonly ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
-        advise_huge_pages(*memory, (size_t)size);
-    }
-    return made;
-}
-
-static PyObject *fetch_buffer(Ahead *self, const out_of_band *buffer)
-{
-    void *memory = NULL;
-    PyObject *made = cm_buffer_new(buffer->streamed.size, buffer->streamed.readonly, &memory);
-    if (!made || !buffer->streamed.size)
-        return made;
-    int result;
-    Py_BEGIN_ALLOW_THREADS
-    result = self->link ? cm_link_buffer_read(self->link, buffer->index, memory)
-                        : cm_buffer_fetch(self->store, &buffer->streamed, memory);
-    Py_END_ALLOW_THREADS
-    if (result < 0)
-        cm_raise(cm_module_of((PyObject *)self), result);
-    if (result < 0 || PyErr_CheckSignals())
-        Py_CLEAR(made);
-    return made;
-}
-
-static PyObject *ahead_next(PyObject *object)
-{
-    Ahead *self = (Ahead *)object;
-    if (self->buffers_given == self->buffer_count)
-        return NULL; /* the Unpickler says that there are not enough buffers */
-    return fetch_buffer(self, &self->buffers[self->buffers_given++]);
-}
+/* ---- unpickling -------------------------------------------------------------------------------------------------- */
 
 /*
  * The cyclic collector is off meanwhile: it would search the growing graph again and again, and find nothing, for nothing
@@ -388,8 +575,10 @@ static void ahead_dealloc(PyObject *object)
     pthread_cond_broadcast(&self->changed);
     pthread_mutex_unlock(&self->lock);
     Py_BEGIN_ALLOW_THREADS
-    if (self->threaded)
-        pthread_join(self->thread, NULL);
+    if (self->planning)
+        pthread_join(self->planner, NULL);
+    for (unsigned i = 0; i < self->worker_count; i++)
+        pthread_join(self->workers[i], NULL);
     cm_stream_close(self->stream);
     cm_store_unref(self->store);
     Py_END_ALLOW_THREADS
@@ -398,6 +587,8 @@ static void ahead_dealloc(PyObject *object)
         cm_window_drop(self->ring[i].window);
         free(self->ring[i].buffers);
     }
+    for (size_t i = self->given; i < self->allocated; i++)
+        Py_XDECREF(self->buffers[i].object);
     free(self->buffers);
     cm_window_drop(self->present);
     cm_windows_free(self->windows);
@@ -413,7 +604,7 @@ static Ahead *ahead_new(cm_module *module)
     if (self) {
         pthread_mutex_init(&self->lock, NULL);
         pthread_cond_init(&self->changed, NULL);
-        self->windows = cm_windows_new(WINDOW);
+        self->windows = cm_windows_new();
         if (!self->windows) {
             PyErr_NoMemory();
             Py_CLEAR(self);
@@ -422,23 +613,22 @@ static Ahead *ahead_new(cm_module *module)
     return self;
 }
 
-/* Reads the first window, and starts the thread unless that is all. Without a thread the load fails. */
+/* Plans the first window, and starts threads unless that is all. Without a planner the load fails. */
 static PyObject *ahead_start(Ahead *self)
 {
     Py_BEGIN_ALLOW_THREADS
-    self->result = fill(self, &self->ring[0]);
+    pthread_mutex_lock(&self->lock);
+    plan_next(self);
+    pthread_mutex_unlock(&self->lock);
     Py_END_ALLOW_THREADS
-    if (self->result)
-        snprintf(self->message, sizeof self->message, "%s", cm_error_message());
-    self->ended = self->result || self->ring[0].window->size < wanted(0);
-    self->filled = self->result == 0;
     if (!self->ended) {
-        self->threaded = pthread_create(&self->thread, NULL, fill_ahead, self) == 0;
-        if (!self->threaded) {
+        self->planning = pthread_create(&self->planner, NULL, plan_ahead, self) == 0;
+        if (!self->planning) {
             Py_DECREF(self);
             PyErr_SetString(PyExc_RuntimeError, "no thread for reading the store could be started");
             return NULL;
         }
+        start_workers(self);
     }
     return (PyObject *)self;
 }

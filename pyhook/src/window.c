@@ -6,7 +6,6 @@
 
 struct cm_windows {
     pthread_mutex_t lock;
-    size_t capacity;
     cm_window *spare;
     size_t out;  /* windows that are held */
     bool closed; /* freed when `out` is 0 */
@@ -14,21 +13,42 @@ struct cm_windows {
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
-cm_windows *cm_windows_new(size_t capacity)
+cm_windows *cm_windows_new(void)
 {
     cm_windows *windows = calloc(1, sizeof *windows);
-    if (windows) {
+    if (windows)
         pthread_mutex_init(&windows->lock, NULL);
-        windows->capacity = capacity;
-    }
     return windows;
+}
+
+static void free_window(cm_window *window)
+{
+    if (window) {
+        cm_piece_free(window->piece);
+        free(window->own);
+    }
+    free(window);
+}
+
+static cm_window *make_window(cm_windows *origin)
+{
+    cm_window *window = calloc(1, sizeof *window);
+    if (window) {
+        window->origin = origin;
+        window->piece = cm_piece_new();
+    }
+    if (window && !window->piece) {
+        free_window(window);
+        window = NULL;
+    }
+    return window;
 }
 
 static void end(cm_windows *windows)
 {
     while (windows->spare) {
         cm_window *next = windows->spare->next;
-        free(windows->spare);
+        free_window(windows->spare);
         windows->spare = next;
     }
     pthread_mutex_destroy(&windows->lock);
@@ -54,9 +74,9 @@ cm_window *cm_window_new(cm_windows *origin)
     if (window)
         origin->spare = window->next;
     else
-        window = malloc(sizeof *window + origin->capacity);
+        window = make_window(origin);
     if (window) {
-        *window = (cm_window){.origin = origin, .holders = 1};
+        window->holders = 1;
         origin->out++;
     }
     pthread_mutex_unlock(&origin->lock);
@@ -118,7 +138,7 @@ static void view_dealloc(PyObject *object)
 static int view_getbuffer(PyObject *object, Py_buffer *buffer, int flags)
 {
     const View *self = (View *)object;
-    return PyBuffer_FillInfo(buffer, object, self->window->bytes + self->at, (Py_ssize_t)self->size, 1, flags);
+    return PyBuffer_FillInfo(buffer, object, (char *)self->window->bytes + self->at, (Py_ssize_t)self->size, 1, flags);
 }
 
 static PyType_Slot slots[] = {

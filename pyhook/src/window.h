@@ -16,14 +16,16 @@ typedef struct cm_window {
     cm_windows *origin;
     struct cm_window *next; /* among those that nobody holds */
     unsigned holders;       /* under the lock of the origin */
-    size_t size;            /* of what is in it */
-    char bytes[];
+    cm_piece *piece;        /* of a stream; what is in it */
+    char *own;              /* for what is read from a link; NULL: was not needed yet */
+    const char *bytes;      /* in one of the two */
+    size_t size;
 } cm_window;
 
 /* These functions may be called in any thread, with or without the GIL. NULL: out of memory. */
-cm_windows *cm_windows_new(size_t capacity);
+cm_windows *cm_windows_new(void);
 void cm_windows_free(cm_windows *windows);    /* when the last window has been let go of. Accepts NULL */
-cm_window *cm_window_new(cm_windows *origin); /* its bytes are undefined */
+cm_window *cm_window_new(cm_windows *origin); /* what is in it is undefined */
 cm_window *cm_window_hold(cm_window *window);
 void cm_window_drop(cm_window *window); /* accepts NULL */
 

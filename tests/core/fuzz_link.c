@@ -100,14 +100,21 @@ static int stream_one(cm_checkpoint *c, const char *name, unsigned flags)
 {
     cm_stream *stream = NULL;
     int result = cm_stream_open(c, &name, name ? 1 : 0, flags, &stream);
-    uint8_t piece[5000];
-    size_t done = sizeof piece;
-    for (int i = 0; result == 0 && i < 20 && done == sizeof piece; i++)
-        result = cm_stream_read(stream, piece, sizeof piece, &done);
+    enum { SIZE = 5000 };
+    cm_piece *piece = cm_piece_new();
+    size_t done = SIZE;
+    for (int i = 0; result == 0 && i < 20 && done >= SIZE; i++) {
+        result = cm_stream_read(stream, SIZE, piece);
+        if (result == 0)
+            result = cm_piece_fill(piece);
+        (void)cm_piece_bytes(piece, &done);
+    }
+    cm_piece_free(piece);
     cm_stream_buffer buffer;
     while (result == 0 && cm_stream_next_buffer(stream, &buffer)) {
         void *memory = buffer.size <= 1 << 20 ? malloc(buffer.size + 1) : NULL;
-        result = memory ? cm_buffer_fetch(cm_checkpoint_store(c), &buffer, memory) : 0;
+        const cm_buffer_part all = {&buffer, 0, memory, buffer.size};
+        result = memory ? cm_buffers_fetch(cm_checkpoint_store(c), &all, 1) : 0;
         free(memory);
     }
     cm_stream_close(stream);

@@ -490,13 +490,24 @@ static void check_stream(cm_checkpoint *checkpoint, const char *const *names, si
     cm_stream *s = NULL;
     ck_ok(cm_stream_open(checkpoint, names, count, flags, &s));
     uint8_t *all = malloc(size + 1);
+    cm_piece *piece = cm_piece_new();
     ck_assert_ptr_nonnull(all);
-    size_t at = 0, done = 1;
+    ck_assert_ptr_nonnull(piece);
+    size_t at = 0;
+    bool more = true;
     int result = 0;
-    for (size_t want = 1; done && !result; want = want * 3 % 5003 + 1) {
-        result = cm_stream_read(s, all + at, want < size + 1 - at ? want : size + 1 - at, &done);
+    for (size_t want = 1, done; more && !result; want = want * 3 % 5003 + 1) {
+        result = cm_stream_read(s, want, piece);
+        if (!result)
+            result = cm_piece_fill(piece);
+        const void *bytes = cm_piece_bytes(piece, &done);
+        ck_assert_uint_le(done, size - at);
+        if (!result && done)
+            memcpy(all + at, bytes, done);
         at += done;
+        more = done >= want;
     }
+    cm_piece_free(piece);
     if (result != -EAGAIN) {
         cm_stream_buffer buffer;
         size_t found = 0;

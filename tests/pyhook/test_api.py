@@ -499,3 +499,27 @@ def test_long_streams(path: Path, unpickler: type[pickle.Unpickler]) -> None:
         loaded = checkpoint._core.load(["value"], unpickler)
     assert loaded == {"value": value}
     assert {type(part) for part in loaded["value"]["bytes"]} == {bytes}
+
+
+@pytest.mark.parametrize("names", [None, ["many", "small"]])
+def test_many_buffers(path: Path, names: list[str] | None) -> None:
+    """They are read ahead, up to a bound, in parts and by several threads; each comes whole."""
+    np = pytest.importorskip("numpy")
+    sizes = [0, 1, 4096, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 3 << 20, 30 << 20, 7, 40 << 20, 5]
+    many = [np.arange(size // 8 + 1, dtype="<u8") * 3 + i for i, size in enumerate(sizes)]
+    frozen = np.arange(2 << 20, dtype="u1")
+    frozen.flags.writeable = False
+    namespace = {"many": many, "frozen": frozen, "small": [np.full(9, i) for i in range(3000)]}
+    with chipmink.open(path) as store:
+        session = store.session("a")
+        session.save(namespace)
+        loaded = session.load(names=names)
+    assert loaded.keys() == set(names or namespace)
+    for before, after in zip(many, loaded["many"], strict=True):
+        assert after.flags.writeable
+        assert np.array_equal(before, after)
+    for i, array in enumerate(loaded["small"]):
+        assert array.tolist() == [i] * 9
+    if names is None:
+        assert not loaded["frozen"].flags.writeable
+        assert np.array_equal(loaded["frozen"], frozen)

@@ -118,6 +118,19 @@ def test_damage_names_the_variable_and_spares_the_others(damaged: Path) -> None:
             session.load(names=["bad"])
 
 
+def test_damage_in_an_array(path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    arrays = np.random.default_rng(1).integers(0, 256, (3, 9_000_000), dtype=np.uint8)
+    with chipmink.open(path) as store:
+        store.session("analysis").save(dict(zip("abc", arrays, strict=True)))
+    flip_bit(path, arrays[1, 20_000:20_064].tobytes())
+    with chipmink.open(path) as store:
+        with pytest.raises(chipmink.Corrupt, match=r"analysis@1 is damaged: 'b'") as caught:
+            store.session("analysis").load()
+        assert list(caught.value.failed) == ["b"]
+        assert all((caught.value.loaded[name] == arrays["abc".index(name)]).all() for name in "ac")
+
+
 def test_damage_is_found_by_verify(damaged: Path) -> None:
     with chipmink.open(damaged) as store:
         damage = store.verify().damage

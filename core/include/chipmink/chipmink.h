@@ -316,11 +316,22 @@ typedef struct cm_stream cm_stream;
 CM_API CM_MUST_USE int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
                                       cm_stream **stream);
 CM_API void cm_stream_close(cm_stream *stream);
+/* Some bytes of a stream, made once and used again and again: fresh memory would cost a page fault for each 4 kB. */
+typedef struct cm_piece cm_piece;
+CM_API cm_piece *cm_piece_new(void);        /* NULL: out of memory */
+CM_API void cm_piece_free(cm_piece *piece); /* accepts NULL */
+
 /*
- * [blocks] The next `size` bytes; *done is less only at the end. -EAGAIN: some variables can only be linked after looking ahead at
- * all of them (a partial load of a rare kind of cycle): use cm_link_open instead.
+ * [blocks] The next bytes replace those of the piece: `size` or more, fewer only at the end. -EAGAIN: some variables can only be
+ * linked after looking ahead at all of them (a partial load of a rare kind of cycle): use cm_link_open instead.
  */
-CM_API CM_MUST_USE int cm_stream_read(cm_stream *stream, void *memory, size_t size, size_t *done);
+CM_API CM_MUST_USE int cm_stream_read(cm_stream *stream, size_t size, cm_piece *piece);
+/* Whether nothing is missing: large texts and byte strings are, before cm_piece_fill. */
+CM_API bool cm_piece_is_whole(const cm_piece *piece);
+/* [blocks] Reads what is missing. In any thread, also while the stream is read on into other pieces; it must be open. */
+CM_API CM_MUST_USE int cm_piece_fill(cm_piece *piece);
+/* Borrowed until the piece is read into again. */
+CM_API const void *cm_piece_bytes(const cm_piece *piece, size_t *size);
 
 /* A buffer that the bytes read so far refer to (with CM_LINK_BUFFERS). */
 typedef struct cm_stream_buffer {
@@ -331,8 +342,16 @@ typedef struct cm_stream_buffer {
 
 /* In the order of their NEXT_BUFFER opcodes; false: there are no more yet. Same thread as cm_stream_read. */
 CM_API bool cm_stream_next_buffer(cm_stream *stream, cm_stream_buffer *buffer);
-/* [blocks] Its content into memory of its size, on several threads when it is large. Any thread. */
-CM_API CM_MUST_USE int cm_buffer_fetch(cm_store *store, const cm_stream_buffer *buffer, void *memory);
+/* Bytes [offset, offset + size) of the content of one, and where they are wanted. */
+typedef struct cm_buffer_part {
+    const cm_stream_buffer *buffer;
+    uint64_t offset;
+    void *memory;
+    size_t size;
+} cm_buffer_part;
+
+/* [blocks] Any thread. */
+CM_API CM_MUST_USE int cm_buffers_fetch(cm_store *store, const cm_buffer_part *parts, size_t count);
 
 /* ---- verify ------------------------------------------------------------------------------------------------------ */
 
