@@ -2,10 +2,9 @@
 #include "codec.h"
 
 #include "error.h"
+#include "hash.h"
 
 #include <pthread.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 #include <zstd.h>
 
 enum {
@@ -60,9 +59,11 @@ static contexts *thread_contexts(void)
 
 static void checksum(const void *content, size_t size, uint8_t out[CHECKSUM])
 {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(content, size));
-    memcpy(out, canonical.digest, CHECKSUM);
+    cm_hash hash = cm_hash_of(content, size, 0);
+    for (int i = 0; i < 8; i++) { /* its canonical form */
+        out[i] = (uint8_t)(hash.high >> (56 - 8 * i));
+        out[8 + i] = (uint8_t)(hash.low >> (56 - 8 * i));
+    }
 }
 
 static void header(cm_buffer *record, uint8_t codec, const void *content, size_t size)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fingerprint.h"
 
+#include "hash.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 enum { SHARDS = 16, SHARD_FIRST = 256, SHARD_MOST = 1 << 18 }; /* entries: 4 million at most, 200 MB */
 
@@ -49,8 +48,8 @@ void cm_fingerprints_free(cm_fingerprints *known)
 
 cm_fingerprint cm_fingerprint_of(const cm_fingerprints *known, const void *content, size_t size)
 {
-    XXH128_hash_t hash = XXH3_128bits_withSeed(content, size, known->seed);
-    return cm_fingerprint_from(hash.low64, hash.high64);
+    cm_hash hash = cm_hash_of(content, size, known->seed);
+    return cm_fingerprint_from(hash.low, hash.high);
 }
 
 uint64_t cm_fingerprints_seed(const cm_fingerprints *known)
