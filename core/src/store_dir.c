@@ -279,6 +279,9 @@ void cm_writer_lock_leave(int fd)
     text[size > 0 ? size : 0] = 0;
     if (sscanf(text, "pid %ld", &pid) == 1 && pid == (long)getpid()) /* else it is not ours: see cm_writer_lock_take */
         (void)!ftruncate(fd, 0);
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    (void)fcntl(fd, F_OFD_SETLK,
+                &lock); /* closing alone would leave it to children made by fork, as long as they live */
     close(fd);
 }
 

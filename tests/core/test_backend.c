@@ -241,6 +241,21 @@ START_TEST(lock_of_a_dead_writer_is_passed_over)
 }
 END_TEST
 
+START_TEST(lock_that_was_given_back_is_not_held_by_children)
+{
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    backend->ops->close(backend);
+    backend = open_backend(path, WRITE);
+    commit_made(1, 1, 1);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert(has_made(backend, 1, 1));
+}
+END_TEST
+
 /* What a child cannot do it does not hang on; reading it can. */
 START_TEST(forked_child_may_read_a_store_of_its_own)
 {
@@ -759,6 +774,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, relative_path_survives_chdir);
     tcase_add_test(tcase, second_writer_is_told_who_writes);
     tcase_add_test(tcase, lock_of_a_dead_writer_is_passed_over);
+    tcase_add_test(tcase, lock_that_was_given_back_is_not_held_by_children);
     tcase_add_test(tcase, forked_child_may_read_a_store_of_its_own);
     tcase_add_test(tcase, forked_child_is_refused_and_harmless);
     tcase_add_loop_test(tcase, nothing_is_seen_before_commit, 0, 2);
