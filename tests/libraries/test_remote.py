@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects on real local clusters: Ray's references, Dask's futures and persisted collections."""
+"""Objects on real local clusters: Ray's references, Dask's futures and collections, Spark."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,6 +53,27 @@ def ray() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("needs Java")
+    builder = sql.SparkSession.builder.master("local[1]")
+    options = {
+        "spark.driver.memory": "512m",
+        "spark.driver.maxResultSize": "8m",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    opened = builder.getOrCreate()
+    yield opened
+    opened.stop()
+
+
+@pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with (
@@ -62,10 +85,10 @@ def client() -> Iterator[Any]:
         yield opened
 
 
-def elsewhere(path: Path) -> list[str]:
+def elsewhere(path: Path, program: str = PROGRAM) -> list[str]:
     """What another process, which is connected to nothing, finds."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, path], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -156,3 +179,85 @@ def test_dask(client: Any, store: chipmink.Store) -> None:
     assert "dask.distributed.Client() connects to a cluster, then .put()" in found[0]
     assert "4999950000.0 True" in found[0]
     assert found[1] == last.variables["big"].content
+
+
+SPARK_PROGRAM = """
+import sys
+import chipmink
+with chipmink.open(sys.argv[1], embedded=True) as store:
+    loaded = store.session("s").load()
+    table = loaded["table"]
+    print(repr(table), table.value.num_rows, loaded["same"] is table)
+    print(repr(loaded["spark"]))
+    print(repr(loaded["context"]))
+    try:
+        table.put()
+    except RuntimeError as error:
+        print(error)
+with chipmink.open(sys.argv[1] + "-copy", embedded=True) as store:
+    print(store.session("s").save(loaded).variables["table"].content)
+"""
+
+
+def test_spark(spark: Any, store: chipmink.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datetime
+    import decimal
+
+    from pyspark.sql import functions, types
+
+    schema = types.StructType(
+        [
+            types.StructField("name", types.StringType(), False, {"comment": "of a place"}),
+            types.StructField("price", types.DecimalType(10, 2)),
+            types.StructField("days", types.ArrayType(types.DateType(), False)),
+            types.StructField("counts", types.MapType(types.StringType(), types.LongType())),
+        ]
+    )
+    rows = [
+        ("p", decimal.Decimal("1.50"), [datetime.date(2020, 1, 2)], {"x": 1}),
+        ("q", None, None, {"y": None}),
+    ]
+    nested = spark.createDataFrame(rows, schema)
+    table = spark.range(20_000).select("id", functions.rand(1).alias("by chance"))
+    fetched = []
+    get = type(table).toArrow
+    monkeypatch.setattr(type(table), "toArrow", lambda self: fetched.append(self) or get(self))
+    values = {
+        "spark": spark,
+        "context": spark.sparkContext,
+        "nested": nested,
+        "table": table,
+        "same": table,
+        "inside": [table],
+    }
+    session = store.session("s")
+    large = spark.range(4_000_000)
+    first = session.save({**values, "large": large})
+    assert list(first.unsaved) == ["large"]
+    assert "maxResultSize" in first.unsaved["large"]
+    assert len(fetched) == 3
+    second = session.save(values)
+    assert len(fetched) == 3  # known by now
+    assert second.stats["bytes_written"] < 1000
+    loaded = session.load()
+    assert loaded["spark"] is spark
+    assert loaded["context"] is spark.sparkContext
+    assert loaded["inside"][0] is loaded["same"] is loaded["table"]
+    assert loaded["table"].collect() == table.collect()
+    assert loaded["nested"].schema == schema
+    assert loaded["nested"].schema["name"].metadata == {"comment": "of a place"}
+    assert loaded["nested"].collect() == nested.collect()
+    again = session.save({**loaded, "inside": [loaded["same"]]})
+    assert len(fetched) == 3  # what was loaded is known, too
+    assert again.variables["table"].content == second.variables["table"].content
+    third = session.save({**values, "table": table.filter("id > 5")})
+    assert third.variables["table"].content != second.variables["table"].content
+    assert session.load(names=["table"])["table"].count() == 20_000 - 6
+    session.save(values)
+    found = elsewhere(store.path, SPARK_PROGRAM)
+    assert "SparkSession.builder.getOrCreate() starts a session, then .put()" in found[0]
+    assert found[0].endswith("20000 True")
+    assert found[1].startswith("<spark session; ")
+    assert found[2].startswith("<spark context; ")
+    assert "there is no cluster" in found[3]
+    assert found[4] == second.variables["table"].content  # as it was saved

@@ -6,16 +6,22 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from .memory import with_state
+
 _NODE_WORDS = 9  # of a node of a tree of SciPy: what follows are places among them
 _AXIS, _COUNT, _SPLIT, _START, _END, _POINTERS, _CHILDREN = 0, 1, 2, 3, 4, [5, 6], [7, 8]
 
 
 def _reduce_vectorizer(vectorizer: Any) -> Any:
     """Leave out the address of a list of words that has been checked: another is checked again."""
-    function, args, *rest = vectorizer.__reduce_ex__(5)
-    if rest and type(rest[0]) is dict:
-        rest[0] = {name: value for name, value in rest[0].items() if name != "_stop_words_id"}
-    return function, args, *rest
+    return with_state(vectorizer, lambda state: without(state, "_stop_words_id"))
+
+
+def without(state: Any, *names: str) -> Any:
+    """Give a state, if it is a dict, without some of its items."""
+    if type(state) is not dict:
+        return state
+    return {name: value for name, value in state.items() if name not in names}
 
 
 def _reduce_term(term: Any) -> Any:
@@ -25,24 +31,27 @@ def _reduce_term(term: Any) -> Any:
 
 def _reduce_tree(tree: Any) -> Any:
     """Leave out the pointers between nodes, which are made anew, and what leaves do not have."""
-    function, args, *rest = tree.__reduce_ex__(5)
-    if rest and type(rest[0]) is tuple:
-        nodes = _nodes(rest[0][0], tree.n)
+
+    def cleared(state: Any) -> Any:
+        nodes = _nodes(state[0], tree.n) if type(state) is tuple else None
         if nodes is not None:
             nodes[:, _POINTERS] = 0
             nodes[nodes[:, _AXIS] == -1, _SPLIT] = 0
             nodes[nodes[:, _AXIS] == -1, _CHILDREN[0] :] = 0
-    return function, args, *rest
+        return state
+
+    return with_state(tree, cleared)
 
 
 def _reduce_labelled(array: Any) -> Any:
     """Leave out attributes that are empty: they are made when it is looked at."""
-    function, args, *rest = array.__reduce_ex__(5)
-    state = rest[0] if rest else None
-    if type(state) is tuple and len(state) == 2 and type(state[1]) is dict:
-        slots = {name: _none_if_empty(name, value) for name, value in state[1].items()}
-        rest[0] = (state[0], slots)
-    return function, args, *rest
+
+    def cleared(state: Any) -> Any:
+        if type(state) is not tuple or len(state) != 2 or type(state[1]) is not dict:
+            return state
+        return state[0], {name: _none_if_empty(name, value) for name, value in state[1].items()}
+
+    return with_state(array, cleared)
 
 
 def _none_if_empty(name: str, value: Any) -> Any:

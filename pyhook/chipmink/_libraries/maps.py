@@ -17,7 +17,7 @@ import warnings
 from types import SimpleNamespace
 from typing import Any
 
-from .memory import extent
+from .memory import address_of, bounds, extent
 from .shared_memory import map_segment, segment
 
 by_reference = False
@@ -96,22 +96,12 @@ def _reduce_memmap(array: Any, save: Any) -> Any:
         return array.__reduce_ex__(5)
     numpy: Any = sys.modules["numpy"]
     start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-    low, high = _bounds(array)
+    low, high = bounds(array)
     start += low - extent(array._mmap)[0]  # where in the file
     place = (str(array.filename), array.mode, start, high - low)
-    layout = (array.shape, array.dtype, array.__array_interface__["data"][0] - low, array.strides)
+    layout = (array.shape, array.dtype, address_of(array) - low, array.strides)
     content = None if by_reference else array.view(numpy.ndarray)
     return load_memmap, (place, layout, content)
-
-
-def _bounds(array: Any) -> tuple[int, int]:
-    low = high = array.__array_interface__["data"][0]
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        if stride < 0:
-            low += (length - 1) * stride
-        else:
-            high += (length - 1) * stride
-    return low, high + array.itemsize
 
 
 def load_memmap(place: tuple[Any, ...], layout: tuple[Any, ...], content: Any) -> Any:

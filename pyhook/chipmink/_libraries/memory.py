@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that several objects see: where it is, and memoryviews."""
+"""Memory that several objects see: where it is, and memoryviews; and what reducers are made of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import array
 import ctypes
 import mmap
 import operator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,14 @@ class Call:
 def method(name: str, *args: Any) -> Any:
     """Give a function that calls a method; the standard library alone can load it."""
     return operator.methodcaller(name, *args)
+
+
+def with_state(obj: Any, change: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Reduce an object by the standard protocol, but its state to what `change` makes of it."""
+    function, args, *rest = obj.__reduce_ex__(5)
+    if rest and rest[0] is not None:
+        rest[0] = change(rest[0])
+    return function, args, *rest
 
 
 class _Buffer(ctypes.Structure):
@@ -58,6 +67,22 @@ def extent(exporter: Any) -> tuple[int, int, bool]:
     found = (buffer.buf or 0, buffer.len, bool(buffer.readonly))
     api.PyBuffer_Release(ctypes.byref(buffer))
     return found
+
+
+def address_of(array: Any) -> int:
+    """Give the address of the first element of a NumPy array."""
+    return int(array.__array_interface__["data"][0])
+
+
+def bounds(array: Any) -> tuple[int, int]:
+    """Give the addresses that a NumPy array with elements lies between; the second is behind it."""
+    low = high = address_of(array)
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        if stride < 0:
+            low += (length - 1) * stride
+        else:
+            high += (length - 1) * stride
+    return low, high + int(array.itemsize)
 
 
 def _reduce_view(view: memoryview) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from .memory import Call, extent, method
+from .memory import Call, address_of, bounds, extent, method
 
 _SMALL = 1 << 16  # bytes of memory that are saved for any view of it
 
@@ -38,7 +38,7 @@ def _reduce_array(array: Any, save: Any) -> Any:
     if array.base is not None:
         memory = _memory(array)
     elif id(array) in save.memory:  # a view of it came first, of all of it
-        memory = _Memory(array, _address(array), array.nbytes)
+        memory = _Memory(array, address_of(array), array.nbytes)
     else:
         if array.flags.forc:
             _stands_for(array, array, save)
@@ -58,14 +58,14 @@ def array_at(address: int, size: int, save: Any) -> Any:
     arrays = save.memory.get("arrays", ())
     while arrays:
         array = arrays.pop()
-        addresses[_address(array)] = array
+        addresses[address_of(array)] = array
     found = addresses.get(address)
     return found if found is not None and found.nbytes == size else None
 
 
 def _reduce_view(array: Any, memory: _Memory, save: Any) -> tuple[Any, ...] | None:
     """Reduce an array that does not own its memory; None: as if it did."""
-    owner, start = memory.owner, _address(array) - memory.address
+    owner, start = memory.owner, address_of(array) - memory.address
     known = save.memory.get(id(owner))
     if known is array:
         return None
@@ -76,8 +76,8 @@ def _reduce_view(array: Any, memory: _Memory, save: Any) -> tuple[Any, ...] | No
         if whole and alike and not memory.foreign:
             _stands_for(array, owner, save)
             return None
-        little = memory.size > _SMALL and 2 * _span(array) < memory.size
-        if little and not memory.lasting:
+        low, high = bounds(array)
+        if memory.size > _SMALL and 2 * (high - low) < memory.size and not memory.lasting:
             return None
         known = owner
     if array.flags.writeable and not _is_writable(known):
@@ -103,7 +103,7 @@ def _memory(array: Any) -> _Memory | None:
     if base is None:
         if owner is array or not owner.flags.forc or owner.dtype.hasobject:
             return None
-        return _Memory(owner, _address(owner), owner.nbytes)
+        return _Memory(owner, address_of(owner), owner.nbytes)
     return _of_exporter(base.obj if type(base) is memoryview else base)
 
 
@@ -125,16 +125,6 @@ def _of_exporter(exporter: Any) -> _Memory | None:
         if in_shared_memory(exporter):
             return _Memory(exporter, *extent(exporter)[:2], lasting=True, foreign=True)
     return None
-
-
-def _address(array: Any) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _span(array: Any) -> int:
-    """Give the bytes from the first to the last one that an array sees."""
-    steps = zip(array.shape, array.strides, strict=True)
-    return int(array.itemsize + sum((length - 1) * abs(stride) for length, stride in steps))
 
 
 def _is_writable(owner: Any) -> bool:

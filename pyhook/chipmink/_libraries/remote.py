@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects on a cluster that never change: Ray's references and Dask's futures.
+"""What lives in a cluster and never changes: Ray's references, Dask's futures, Spark's tables.
 
 They are saved as their values, which are fetched once. On loading, the value is put into the
-cluster that this process is connected to; if there is none, a `Remote` holds it.
+cluster that this process is connected to; if there is none, a `Remote` holds it. The connection
+of Spark itself is saved by reference: what is loaded is the one that the process has then.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,9 @@ from typing import Any
 _NEEDS = {
     "ray": "ray.init() connects to a cluster",
     "dask": "dask.distributed.Client() connects to a cluster",
+    "spark": "SparkSession.builder.getOrCreate() starts a session",
 }
+_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # where Spark itself leaves it in Parquet
 
 
 class Remote:
@@ -25,7 +30,8 @@ class Remote:
     Attributes
     ----------
     value : object
-        What the reference or future referred to.
+        What the reference, future or table had; a `pyarrow.Table` for a table of Spark. None for
+        the connection itself.
     """
 
     def __init__(self, kind: str, value: Any) -> None:
@@ -37,7 +43,7 @@ class Remote:
 
         Returns
         -------
-        ray.ObjectRef or distributed.Future
+        ray.ObjectRef, distributed.Future, pyspark.sql.DataFrame, SparkSession or SparkContext
             As it was saved.
 
         Raises
@@ -47,13 +53,18 @@ class Remote:
         """
         found = put_back(self._kind, self.value)
         if isinstance(found, Remote):
-            raise RuntimeError(f"there is no cluster to put it into: {_NEEDS[self._kind]}")
+            raise RuntimeError(f"there is no cluster to put it into: {self._needs()}")
         return found
+
+    def _needs(self) -> str:
+        return _NEEDS[self._kind.partition(" ")[0]]
 
     def __repr__(self) -> str:
         """Tell what it is, and what is needed."""
+        if self.value is None and " " in self._kind:
+            return f"<{self._kind}; {self._needs()}, then .put()>"
         value = f"{type(self.value).__module__}.{type(self.value).__qualname__}"
-        return f"<{value} from {self._kind}, as .value; {_NEEDS[self._kind]}, then .put()>"
+        return f"<{value} from {self._kind}, as .value; {self._needs()}, then .put()>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Reduce it to what it stands for."""
@@ -62,6 +73,8 @@ class Remote:
 
 def put_back(kind: str, value: Any) -> Any:
     """Put a value into the cluster of this kind, if the process is connected to one."""
+    if kind.startswith("spark"):
+        return _into_spark(kind, value)
     module: Any = sys.modules.get({"ray": "ray", "dask": "distributed"}[kind])
     if module is None:
         return Remote(kind, value)
@@ -72,6 +85,23 @@ def put_back(kind: str, value: Any) -> Any:
     except ValueError:
         return Remote(kind, value)
     return client.scatter([value])[0]
+
+
+def _into_spark(kind: str, value: Any) -> Any:
+    module: Any = sys.modules.get("pyspark.sql")
+    context = module.SparkSession._instantiatedSession if module is not None else None
+    context = context._sc if context is not None else None
+    if context is None or context._jsc is None:  # there was none, or it has been stopped
+        return Remote(kind, value)
+    if kind == "spark context":
+        return context
+    session = module.SparkSession.builder.getOrCreate()
+    if kind == "spark session":
+        return session
+    schema = module.types.StructType.fromJson(json.loads(value.schema.metadata[_SCHEMA]))
+    table = session.createDataFrame(value, schema)
+    _from_spark[table] = value
+    return table
 
 
 class _Fetched:
@@ -128,5 +158,31 @@ def _reduce_future(future: Any) -> Any:
     return put_back, ("dask", _from_dask.get(state, fetch, future.client.futures.values))
 
 
+_from_spark: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _reduce_table(table: Any) -> Any:
+    value = _from_spark.get(table)
+    if value is None:
+        if not hasattr(table, "toArrow"):
+            raise pickle.PicklingError("needs PySpark 4; keep what .toPandas() gives")
+        schema = table.schema.json().encode()
+        # Spark refuses what is larger than spark.driver.maxResultSize
+        value = table.toArrow().combine_chunks().replace_schema_metadata({_SCHEMA: schema})
+        _from_spark[table] = value
+    return put_back, ("spark", value)
+
+
+def _reduce_session(_: Any) -> Any:
+    return put_back, ("spark session", None)
+
+
+def _reduce_context(_: Any) -> Any:
+    return put_back, ("spark context", None)
+
+
 REFERENCE = SimpleNamespace(reduce=_reduce_reference)
 FUTURE = SimpleNamespace(reduce=_reduce_future, subclasses=True)
+TABLE = SimpleNamespace(reduce=_reduce_table, subclasses=True)
+SESSION = SimpleNamespace(reduce=_reduce_session)
+CONTEXT = SimpleNamespace(reduce=_reduce_context)
