@@ -15,6 +15,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ._libraries import attrs
+
 _PARTS_MOST = 64
 _DEPTH_MOST = 16
 _LENGTH_MOST = 256  # of a text
@@ -84,6 +86,7 @@ class _Content:
             parts = obj.__code__, obj.__defaults__, obj.__kwdefaults__, cells
             return str(obj.__module__), obj.__qualname__, self._each(parts)
         if cls is types.CodeType:
+            obj = attrs.without_hash(obj)
             return hashlib.sha256(obj.co_code).hexdigest(), self._each(
                 (obj.co_names, obj.co_consts)
             )

@@ -30,6 +30,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from . import _order, reducers
+from ._libraries import attrs, pydantic
 
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
@@ -38,6 +39,7 @@ _BY_REPR = ("datetime", "decimal", "fractions", "ipaddress", "numpy", "pandas", 
 
 # Classes whose instances many variables of a notebook have in common; see Reducers.nature.
 _KNOWN_BASES = {
+    ("chipmink._libraries.memory", "Steady"): "steady",
     ("numpy", "dtype"): "value",
     ("pandas.core.arrays.string_", "StringDtype"): "value",
     ("pandas.core.dtypes.dtypes", "BaseMaskedDtype"): "value",
@@ -164,7 +166,7 @@ class Reducers:
             The globals that a function refers to.
         """
         if not isinstance(obj, types.FunctionType):
-            return _reduce_class(obj), None, None
+            return _reduce_class(obj, self), None, None
         reduced = self._reduce_function(obj)
         return reduced, reduced[1][1], reduced[2][1]["__globals__"]
 
@@ -206,7 +208,8 @@ class Reducers:
             "value": immutable and shared by everything, each pod has them for itself;
             "owner": after loading, their arrays share memory with nothing: they copy on write,
             and would not know of others; "apart": the same, and often shared and not small, so
-            that they get pods of their own; "": all others.
+            that they get pods of their own; "steady": pods of their own, too, which stay when
+            what they are in differs; "": all others.
         """
         if issubclass(cls, (enum.Enum, types.ModuleType, datetime.tzinfo)):
             return "value"
@@ -300,6 +303,7 @@ def _value_of(obj: object, depth: int) -> object:
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
+    code = attrs.without_hash(code)
     constructor, args = _cp._code_reduce(code)
     cell = _CELL_FILE.fullmatch(code.co_filename)
     name = f"<cell {cell['old'] or cell['new']}>" if cell else code.co_filename
@@ -326,8 +330,8 @@ def _reduce_lru_cache(wrapper: Any) -> Any:
 # ---- classes -------------------------------------------------------------------------------------
 
 
-def _reduce_class(cls: type) -> tuple[Any, ...]:
-    tracker_id = _class_id(cls)
+def _reduce_class(cls: type, save: Reducers) -> tuple[Any, ...]:
+    tracker_id = class_id(cls)
     reduced = _cp._dynamic_class_reduce(cls)
     args, (members, slotstate) = reduced[1], reduced[2]
     if issubclass(cls, enum.Enum):  # cloudpickle forgets aliases and composite flags
@@ -350,6 +354,10 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
         known = inherited.get(name)
         if type(value) in (str, bytes, int) and type(known) is type(value) and known == value:
             del members[name]
+    if "__pydantic_core_schema__" in members:
+        members["__pydantic_core_schema__"] = pydantic.without_addresses(
+            members["__pydantic_core_schema__"], save
+        )
     if "_abc_impl" in members:  # the registered subclasses, from a set of weak references
         members["_abc_impl"].sort(key=lambda sub: (str(sub.__module__), sub.__qualname__))
     attributes = members.get("__static_attributes__")
@@ -359,7 +367,7 @@ def _reduce_class(cls: type) -> tuple[Any, ...]:
 
 
 def _reduce_typevar(var: typing.TypeVar) -> Any:
-    _class_id(var)
+    class_id(var)
     return _cp._typevar_reduce(var)
 
 
@@ -381,7 +389,7 @@ def _reduce_parameter(parameter: Any) -> Any:
     return type(parameter), (parameter.__name__,)
 
 
-def _class_id(cls: Any) -> str:
+def class_id(cls: Any) -> str:
     """Give the id under which cloudpickle finds a class again that this process already has.
 
     It is derived from the definition instead of random, so that two runs of a program give the
@@ -425,6 +433,7 @@ def _definition(obj: Any, depth: int) -> typing.Iterator[object]:
     if depth > 8:
         return
     if isinstance(obj, types.CodeType):
+        obj = attrs.without_hash(obj)
         yield from (obj.co_name, obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars)
         for constant in obj.co_consts:
             yield from _definition(constant, depth + 1)

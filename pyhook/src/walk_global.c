@@ -256,9 +256,11 @@ static int classify(cm_walk *walk, cm_type *info)
         Py_XDECREF(reducer);
         return -1;
     }
-    bool value = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "value") == 0;
-    info->apart = PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "apart") == 0;
-    info->owner = info->apart || (PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, "owner") == 0);
+    bool text = PyUnicode_Check(nature);
+    bool value = text && PyUnicode_CompareWithASCIIString(nature, "value") == 0;
+    info->apart = text && PyUnicode_CompareWithASCIIString(nature, "apart") == 0;
+    info->owner = info->apart || (text && PyUnicode_CompareWithASCIIString(nature, "owner") == 0);
+    info->apart = info->apart || (text && PyUnicode_CompareWithASCIIString(nature, "steady") == 0);
     Py_DECREF(nature);
     if (reducer != Py_None)
         info->reducer = Py_NewRef(reducer);

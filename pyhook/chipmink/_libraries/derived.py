@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import re
+import sys
 from types import SimpleNamespace
 from typing import Any
 
-from .memory import with_state
+from .memory import Call, Steady, varying, with_state
 
 _NODE_WORDS = 9  # of a node of a tree of SciPy: what follows are places among them
 _AXIS, _COUNT, _SPLIT, _START, _END, _POINTERS, _CHILDREN = 0, 1, 2, 3, 4, [5, 6], [7, 8]
@@ -72,7 +76,105 @@ def _nodes(buffer: Any, count: int) -> Any:
     return nodes if known else None
 
 
+def _reduce_nodes(tree: Any) -> Any:
+    """Clear what lies between the nodes of a tree, which nothing reads, and nothing wrote."""
+
+    def cleared(state: Any) -> Any:
+        nodes = state.get("nodes") if type(state) is dict else None
+        if nodes is None or not nodes.dtype.fields:
+            return state
+        if nodes.flags.c_contiguous and nodes.flags.writeable and len(nodes):
+            used = max(offset + dtype.itemsize for dtype, offset in nodes.dtype.fields.values())
+            padding = nodes.view("u1").reshape(len(nodes), -1)[:, used:]
+            if padding.any():
+                padding[...] = 0
+        return state
+
+    return with_state(tree, cleared)
+
+
+def _reduce_constant(constant: Any) -> Any:
+    """Leave out the address of what a constant was made of."""
+    return with_state(constant, lambda state: _none(state, "_value_source_id"))
+
+
+def _none(state: Any, name: str) -> Any:
+    return {**state, name: None} if type(state) is dict and name in state else state
+
+
+def _reduce_scratch(model: Any) -> Any:
+    """Leave out what the last fit left in memory that each writes before it reads."""
+
+    def cleared(state: Any) -> Any:
+        if type(state) is not dict or "_tmp_like_exog" not in state or "exog" not in state:
+            return state
+        empty = Call(sys.modules["numpy"].empty_like, state["exog"], float)
+        return {**state, "_tmp_like_exog": empty}
+
+    return with_state(model, cleared)
+
+
+def _reduce_sorted(obj: Any) -> Any:
+    """Put attributes in order: they were set in that of a set."""
+    return with_state(
+        obj, lambda state: dict(sorted(state.items())) if type(state) is dict else state
+    )
+
+
+def _reduce_comm(comm: Any) -> Any:
+    """Leave out the random identifier: what is loaded is another one, which gets its own."""
+    function, args, *rest = comm.__reduce_ex__(5)
+    state = rest[0] if rest else None
+    if type(state) is not dict or "comm_id" not in state or "topic" not in state:
+        return function, args, *rest
+    cls: Any = type(comm)
+    make = functools.partial(cls, target_name=comm.target_name, primary=False)
+    return make, (), without(state, "comm_id", "topic")
+
+
+def _reduce_widget(widget: Any) -> Any:
+    """Leave out the identifier that is the one of its comm."""
+    return with_state(widget, lambda state: _none(state, "_model_id"))
+
+
+def _reduce_boosted(model: Any) -> Any:
+    """Take the time of the training and the random identifier out of the bytes of the model."""
+
+    def split(state: Any) -> Any:
+        content = state.get("__model") if type(state) is dict else None
+        if type(content) is not bytes:
+            return state
+        parts = enumerate(_VARYING.split(content))
+        joined = [part if at % 2 else Steady(bytes, part) for at, part in parts]
+        steady = Steady(dict, {**state, "__model": None})
+        return Call(operator.or_, steady, {"__model": Call(b"".join, joined)})
+
+    return with_state(model, split)
+
+
+_VARYING = re.compile(  # an identifier with its length, or a time
+    rb"((?s:.{4})[0-9a-f]{1,8}-[0-9a-f]{1,8}-[0-9a-f]{1,8}-[0-9a-f]{1,8}\0+|"
+    rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)"
+)
+
 VECTORIZER = SimpleNamespace(reduce=_reduce_vectorizer, subclasses=True)
 TERM = SimpleNamespace(reduce=_reduce_term)
 LABELLED = SimpleNamespace(reduce=_reduce_labelled, subclasses=True)
 TREE = SimpleNamespace(reduce=_reduce_tree, subclasses=True)
+NODES = SimpleNamespace(reduce=_reduce_nodes, subclasses=True)
+CONSTANT = SimpleNamespace(reduce=_reduce_constant, subclasses=True)
+SCRATCH = SimpleNamespace(reduce=_reduce_scratch, subclasses=True)
+SORTED = SimpleNamespace(reduce=_reduce_sorted, subclasses=True)
+COMM = SimpleNamespace(reduce=_reduce_comm, subclasses=True)
+WIDGET = SimpleNamespace(reduce=_reduce_widget, subclasses=True)
+BOOSTED = SimpleNamespace(reduce=_reduce_boosted, subclasses=True)
+
+
+def _varying(*names: str) -> Any:
+    return SimpleNamespace(reduce=lambda obj: varying(obj, *names), subclasses=True)
+
+
+STYLE = _varying("uuid")
+SEARCH = _varying("cv_results_", "refit_time_")
+DATED = _varying("_datetime")
+LOGGED = _varying("lifecycle_events", "id2word", "total_train_time")

@@ -28,6 +28,12 @@ class Call:
         return self.function, self.args
 
 
+class Steady(Call):
+    """A call that is saved in a pod of its own: that stays as it is when what it is in differs."""
+
+    __slots__ = ()
+
+
 def method(name: str, *args: Any) -> Any:
     """Give a function that calls a method; the standard library alone can load it."""
     return operator.methodcaller(name, *args)
@@ -39,6 +45,23 @@ def with_state(obj: Any, change: Callable[[Any], Any]) -> tuple[Any, ...]:
     if rest and rest[0] is not None:
         rest[0] = change(rest[0])
     return function, args, *rest
+
+
+def varying(obj: Any, *names: str) -> tuple[Any, ...]:
+    """Reduce an object by the standard protocol, attributes that differ between runs separately.
+
+    Times and random identifiers are part of the object; they are saved, but what is not so is
+    the same in a pod of its own.
+    """
+
+    def split(state: Any) -> Any:
+        if type(state) is not dict or not any(name in state for name in names):
+            return state
+        steady = {name: None if name in names else value for name, value in state.items()}
+        differing = {name: state[name] for name in names if name in state}
+        return Call(operator.or_, Steady(dict, steady), differing)  # keeps their order
+
+    return with_state(obj, split)
 
 
 class _Buffer(ctypes.Structure):

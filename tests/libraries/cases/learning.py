@@ -137,7 +137,7 @@ sklearn(
     ),
     sets("best_score_", 0.0),
     by(lambda search: (search.predict(points()), search.best_score_, search.best_params_)),
-    limitation="the times of the fits are among its results: those differ from run to run",
+    limitation="the times of the fits are among its results, which are written in each run",
     drifts=True,
 )
 sklearn(
@@ -196,8 +196,6 @@ imblearn(
     ),
     lambda model: model.estimators_.pop() and None,
     by(lambda model: model.predict_proba(points())),
-    limitation="the nodes of its trees have bytes that were never written",
-    drifts=True,
 )
 
 encoders = library("category_encoders")
@@ -313,16 +311,12 @@ catboost(
     fitted(_catboost("CatBoostClassifier")),
     calls("shrink", 3),
     by(lambda model: model.predict_proba(points())),
-    limitation="its model has the time of its training and a random id",
-    drifts=True,
 )
 catboost(
     "CatBoostRegressor",
     fitted(_catboost("CatBoostRegressor"), targets),
     calls("shrink", 3),
     predicts,
-    limitation="its model has the time of its training and a random id",
-    drifts=True,
 )
 catboost(
     "Pool",
@@ -349,7 +343,7 @@ skorch(
     _skorch,
     sets("verbose", 1),
     by(lambda net: (net.predict(points().astype("f4")), net.verbose)),
-    limitation="the times of the epochs are in its history: those differ from run to run",
+    limitation="has the times of its epochs, and a pickle of its own with addresses",
     drifts=True,
 )
 

@@ -194,7 +194,6 @@ widgets(
     sets("value", 5),
     attributes("value", "min", "max"),
     limitation="its values; what is loaded is not what a notebook shows, but a new one to be shown",
-    drifts=True,
 )
 
 # ---- pictures ------------------------------------------------------------------------------------

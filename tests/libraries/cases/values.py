@@ -34,8 +34,6 @@ pydantic(
     _pydantic,
     sets("name", "new"),
     lambda a, b: a.model_dump() == b.model_dump(),
-    limitation="the schema of a class that the session defines has addresses in it",
-    drifts=True,
 )
 pydantic(
     "SecretStr", lambda: Lazy("pydantic").SecretStr("s"), lambda s: Lazy("pydantic").SecretStr("t")
@@ -59,8 +57,6 @@ pydantic(
     ),
     sets("n", 4),
     lambda a, b: (a.n, a.names) == (b.n, b.names),
-    limitation="the schema of a class that the session defines has addresses in it",
-    drifts=True,
 )
 
 attrs = library("attrs", "attr")
@@ -81,8 +77,6 @@ attrs(
     lambda: session(_attrs_source),
     lambda fixed: fixed.item.names.add("s"),
     lambda a, b: (a.item.n, a.item.names, a.text) == (b.item.n, b.item.names, b.text),
-    limitation="the __hash__ that attrs writes has the hash of a text in it",
-    drifts=True,
 )
 attrs(
     "define",
@@ -245,7 +239,7 @@ pint(
     lambda: Lazy("pint").UnitRegistry(),
     sets("autoconvert_to_preferred", True),
     by(lambda registry: (registry.autoconvert_to_preferred, str(registry("3 km").to("m")))),
-    limitation="what it keeps of units has the order of sets",
+    limitation="which of its equal parts are one object goes by the order of sets",
     drifts=True,
 )
 uncertainties = library("uncertainties")
