@@ -66,7 +66,10 @@ _CELL_FILE = re.compile(
     r"<(?:ipython-input)-\d+-(?P<old>[0-9a-f]+)>|.*[\\/]ipykernel_\d+[\\/](?P<new>\d+\.py)"
 )
 
-_CODE_FILE = 10  # co_filename among the arguments of types.CodeType, CPython 3.10 to 3.13
+_CODE_CONSTANTS, _CODE_FILE = (
+    7,
+    10,
+)  # co_consts and co_filename among the arguments of types.CodeType, CPython 3.10 to 3.13
 
 
 class Reducers:
@@ -308,7 +311,12 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     cell = _CELL_FILE.fullmatch(code.co_filename)
     name = f"<cell {cell['old'] or cell['new']}>" if cell else code.co_filename
     # cloudpickle 3.1.3 and later leave it out; tracebacks are to show where the code came from
-    return constructor, (*args[:_CODE_FILE], name, *args[_CODE_FILE + 1 :])
+    args = (*args[:_CODE_FILE], name, *args[_CODE_FILE + 1 :])
+    return constructor, (
+        *args[:_CODE_CONSTANTS],
+        attrs.constants(code),
+        *args[_CODE_CONSTANTS + 1 :],
+    )
 
 
 def _reduce_cached_property(descriptor: functools.cached_property[Any]) -> tuple[Any, ...]:
