@@ -227,6 +227,11 @@ void cm_save_if_changed(cm_save *save)
     save->if_changed = true;
 }
 
+void cm_save_behind(cm_save *save)
+{
+    save->behind = true;
+}
+
 int cm_save_start(cm_save *save)
 {
     if (!save->held)
@@ -271,7 +276,7 @@ int cm_save_wait(cm_save *save, int timeout_ms)
         until.tv_sec++;
     }
     pthread_mutex_lock(&save->lock);
-    int timed_out = 0;
+    int timed_out = timeout_ms <= 0; /* even a wait of no time gives the processor away */
     while (save->state != CM_SAVE_DONE && !timed_out)
         timed_out = pthread_cond_timedwait(&save->finished, &save->lock, &until);
     int result = save->state != CM_SAVE_DONE ? -EAGAIN : save->error;

@@ -179,7 +179,7 @@ struct cm_save {
     size_t queue_head, queue_count, queue_capacity;
     uint64_t queue_bytes;
     pthread_t workers[CM_WORKERS_MOST];
-    unsigned worker_count, worker_limit, idle, waiting;
+    unsigned worker_count, idle, waiting;
     bool held;    /* begun for later, and not started: nothing is asked of the store or given to it */
     bool entered; /* it is the store's one save at a time */
     bool closing; /* no more items will come: workers end when the queue is empty */
@@ -201,6 +201,7 @@ struct cm_save {
     cm_cell *cell;
     uint64_t built; /* bytes of pods, while it is held */
     bool if_changed;
+    bool behind;    /* its threads have little priority */
     bool unchanged; /* and so nothing was committed: `checkpoint` is the parent */
     cm_checkpoint *checkpoint;
 };
@@ -241,6 +242,8 @@ CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_pl
 /* For what was enqueued while the save was held. */
 void cm_save_start_workers(cm_save *save);
 void cm_save_stop_workers(cm_save *save);
+/* What each thread of a save begins with. */
+void cm_save_enter_thread(const cm_save *save);
 
 /* save.c */
 int64_t cm_now_ns(void);

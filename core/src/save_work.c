@@ -5,6 +5,9 @@
 #include "codec.h"
 #include "tree.h"
 
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +18,7 @@ enum {
     POP_BYTES = 256 << 10,
     MISSES_MOST = 8, /* see cm_luck */
     RETRY_EVERY = 32,
+    BEHIND_NICE = 10,
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
 };
 
@@ -512,8 +516,22 @@ static int work(cm_save *save)
     return result;
 }
 
+/*
+ * Of a thread alone, as Linux has it. It can still hold a lock that somebody waits for, on processors that others keep busy: so it
+ * is given little time, and not none.
+ */
+void cm_save_enter_thread(const cm_save *save)
+{
+    static const struct sched_param none;
+    if (!save->behind)
+        return;
+    (void)!sched_setscheduler(0, SCHED_BATCH, &none); /* it interrupts nobody when it wakes up */
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), BEHIND_NICE);
+}
+
 static void *worker(void *save)
 {
+    cm_save_enter_thread(save);
     (void)work(save); /* its error is the save's */
     return NULL;
 }
@@ -546,10 +564,11 @@ static bool queue_room(cm_save *save, size_t count)
 /* With the lock held. False: there are enough; without any the committer does it all. */
 static bool start_worker(cm_save *save)
 {
-    if (save->worker_limit == 0)
-        save->worker_limit = cores();
-    if (save->worker_count == save->worker_limit ||
-        pthread_create(&save->workers[save->worker_count], NULL, worker, save) != 0)
+    unsigned most = cores(),
+             others = 2; /* the committer, and who is not to be disturbed: a store server works as much as we do */
+    if (save->behind)
+        most = most > others ? most - others : 0;
+    if (save->worker_count >= most || pthread_create(&save->workers[save->worker_count], NULL, worker, save) != 0)
         return false;
     save->worker_count++;
     return true;
@@ -617,7 +636,10 @@ int cm_save_drain(cm_save *save)
 
 /* ---- letting go of memory ------------------------------------------------------------------------------------------- */
 
-enum { DETACH_CHUNKS = 32 }; /* while the workers are kept from reading */
+enum {
+    DETACH_CHUNKS = 32, /* while the workers are kept from reading */
+    HUGE_PAGE = 2 << 20,
+};
 
 static void set_detaching(cm_save *save, bool detaching)
 {
@@ -625,6 +647,21 @@ static void set_detaching(cm_save *save, bool detaching)
     atomic_store_explicit(&save->detaching, detaching, memory_order_relaxed);
     pthread_cond_broadcast(&save->progress);
     pthread_mutex_unlock(&save->lock);
+}
+
+/* Room for the chunks that are left. In huge pages, unless few are: to fault small ones in takes longer than to copy. */
+static uint8_t *copy_new(const cm_source *source)
+{
+    uint64_t count = cm_chunk_count(source->size), left = 0;
+    for (uint64_t i = 0; i < count; i++)
+        left += !source->read[i];
+    void *copy = NULL;
+    if (source->size < HUGE_PAGE || left < count / 2)
+        return malloc(source->size);
+    if (posix_memalign(&copy, HUGE_PAGE, source->size))
+        return NULL;
+    (void)madvise(copy, source->size, MADV_HUGEPAGE); /* only a hint: kernels without it work as well */
+    return copy;
 }
 
 /* Some chunks, from *chunk on; 1: the source is detached; 0: go on; -1: there is no more room for copies. With the lock held. */
@@ -640,7 +677,7 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
             source->read[*chunk] = true;
             continue;
         }
-        if (o.size > *room || (!source->copy && !(source->copy = malloc(source->size))))
+        if (o.size > *room || (!source->copy && !(source->copy = copy_new(source))))
             return -1;
         memcpy(source->copy + *chunk * CM_CHUNK, o.data, o.size);
         *room -= o.size;
@@ -652,14 +689,21 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
     return 1;
 }
 
+/* Its memory is the caller's, and not read yet. */
+static bool is_lent(const cm_source *source)
+{
+    if (atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0)
+        return false;
+    return !source->copy || source->data != source->copy;
+}
+
 /* True if all that is left of the source's memory is in copies. */
 static bool detach_source(cm_save *save, cm_source *source, uint64_t *room)
 {
     int result = 0;
     for (uint64_t chunk = 0; result == 0;) {
         pthread_rwlock_wrlock(&save->memory);
-        bool over = atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0;
-        if (over || (source->copy && source->data == source->copy))
+        if (!is_lent(source))
             result = 1;
         else if (!source->data)
             result = cm_source_detach_device(save, source, room);
@@ -683,20 +727,39 @@ static void await_source(cm_save *save, const cm_source *source)
     set_detaching(save, true);
 }
 
-bool cm_save_detach(cm_save *save, uint64_t limit, uint64_t *taken)
+bool cm_save_lends(const cm_save *save, const void *memory)
+{
+    for (const cm_source *source = save->lent; source; source = source->next_lent)
+        if (memory && source->data == memory && is_lent(source))
+            return true;
+    return false;
+}
+
+static bool is_spared(const cm_source *source, const void *const *spared, size_t count)
+{
+    for (size_t i = 0; source->data && i < count; i++) /* NULL: it is on a device */
+        if (source->data == spared[i])
+            return true;
+    return false;
+}
+
+bool cm_save_detach(cm_save *save, uint64_t limit, const void *const *spared, size_t spared_count, uint64_t *taken)
 {
     bool fits = save->built <= limit;
     uint64_t room = fits ? limit - save->built : 0;
     set_detaching(save, true);
-    for (cm_source *source = save->lent; fits && source && cm_save_wait(save, 0) == -EAGAIN; source = source->next_lent)
-        if (!detach_source(save, source, &room)) {
+    for (cm_source *source = save->lent; fits && source; source = source->next_lent)
+        if (is_lent(source) && !is_spared(source, spared, spared_count) && cm_save_wait(save, 0) == -EAGAIN &&
+            !detach_source(save, source, &room)) {
             fits = !save->held;
             if (fits)
                 await_source(save, source);
         }
     set_detaching(save, false);
-    if (save->held)
+    if (save->held && !save->detached_ns)
         save->detached_ns = cm_now_ns();
     *taken = fits ? limit - room : 0;
+    if (fits)
+        save->built = 0; /* it is told */
     return fits;
 }

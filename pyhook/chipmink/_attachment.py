@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import _around, _figures, _loading, _namespace, _summary, _views
+from . import _around, _core, _figures, _lent, _loading, _namespace, _summary, _views
 from ._background import Background
 from ._cells import is_pure
 from ._checkpoint import Cell, Checkpoint
@@ -247,19 +248,19 @@ class Attachment:
         self._see(0)
         job = self._job(code, **how)
         try:
-            unsaved = None if background.wait(0) else background.hold(job)
-            if unsaved is None:
+            pending = None if background.wait(0) else background.hold(job)
+            if pending is None:
                 self._see(threading.TIMEOUT_MAX)
                 if self._code:  # of what has failed meanwhile
                     job = job._replace(code="\n\n".join(filter(None, (*self._code, job.code))))
                     self._code.clear()
-                unsaved = background.begin(job).unsaved
-                if _around.unnamed_code():  # may run at any time
-                    background.protect()
+                pending = background.begin(job)
+            if _around.unnamed_code():  # may run at any time
+                background.protect()
         except BaseException:
             self._again(job)
             raise
-        self._tell_unsaved(unsaved)
+        self._tell_unsaved(pending.unsaved)
 
     def _again(self, job: Job) -> None:
         """Give the code of a save that came to nothing to the next one."""
@@ -347,10 +348,13 @@ class Attachment:
                 self._code.extend(waiting[0] for waiting in self._waiting)
                 self._waiting.clear()
                 self._fail("interrupted")
-            self._background.protect()
+            self._background.protect(functools.partial(self._spared, code))
         waited = time.monotonic() - begun
         if waited > _LONG_WAIT:
             self._host.say(f"waited {_views.duration(waited)} for the save before")
+
+    def _spared(self, code: str, savings: list[_core.Saving]) -> list[object]:
+        return _lent.spared(savings, code, self._namespace) if self._checks else []
 
     def _tell(self, checkpoint: Checkpoint) -> None:
         """Say, once, that a save has mended another, and what others did."""

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from . import _pending
+from . import _core, _pending
 from ._checkpoint import Checkpoint
 from ._pending import PendingSave
-from ._store import Held, Job, Session
+from ._store import Job, Session
+
+_ALL = (1 << 64) - 1  # bytes: as many as there are
+
+# Gives of objects that saves read those which are not to be copied: nothing can get hold of them.
+Spare = Callable[[list[_core.Saving]], list[object]]
 
 
 class Outcome(NamedTuple):
@@ -29,8 +35,8 @@ class _Entry:
 
     job: Job
     pending: PendingSave | None = None
-    held: Held | None = None
-    size: int = 0  # bytes in memory of what was held
+    held: bool = False  # it was begun for later, and has not gone on
+    size: int = 0  # bytes in memory while it is held
     error: Exception | None = None  # it could not be begun
 
 
@@ -58,30 +64,42 @@ class Background:
         self._add(_Entry(job._replace(items=None), pending))  # values are not to be kept alive here
         return pending
 
-    def hold(self, job: Job) -> Mapping[str, str] | None:
-        """Save when all that goes on is done; everything may change as soon as this has returned.
-
-        Gives what is unsaved; None: it cannot be kept in memory until then, and nothing was done.
-        """
-        with self._changed:
-            room = _pending.COPY_MOST - sum(entry.size for entry in self._queue)
-        held = self._session._hold(job, max(room, 0))
-        if held is None:
-            return None
-        unsaved = held.saving.unsaved()
-        self._add(_Entry(job._replace(items=None), held=held, size=held.size))
-        return unsaved
+    def hold(self, job: Job) -> PendingSave | None:
+        """Save when all that goes on is done; None: that would take long, and nothing was done."""
+        pending = self._session._hold(job)
+        if pending is not None:
+            self._add(_Entry(job._replace(items=None), pending, held=True))
+        return pending
 
     def same(self, job: Job) -> None:
         """Make a checkpoint of what was saved last, once that is done."""
         self._add(_Entry(job))
 
-    def protect(self) -> None:
-        """Let everything change that is being saved."""
+    def protect(self, spare: Spare | None = None) -> None:
+        """Let everything change that is being saved, but for what `spare` gives."""
         with self._changed:
-            pending = self._queue[0].pending if self._queue else None
-        if pending is not None:
-            pending.protect()
+            entries = [entry for entry in self._queue if entry.pending is not None]
+        for entry in entries:
+            assert entry.pending is not None
+            entry.pending._repeat = None  # it has the variables
+        savings = [entry.pending._saving for entry in entries if entry.pending]
+        spared = spare([saving for saving in savings if saving]) if spare and entries else []
+        for entry in entries:
+            self._protect(entry, spared)
+
+    def _protect(self, entry: _Entry, spared: list[object]) -> None:
+        pending = entry.pending
+        assert pending is not None
+        with self._changed:
+            kept = sum(each.size for each in self._queue)
+        size = pending._protect(max(_pending.COPY_MOST - kept, 0), spared)
+        if size is None:  # it is too much to be kept: it must be written first
+            with contextlib.suppress(KeyboardInterrupt), self._changed:
+                self._changed.wait_for(lambda: self._failed or not entry.held)
+            if pending._protect(_pending.COPY_MOST, spared) is None:
+                pending._protect(_ALL, spared)
+        elif entry.held:
+            entry.size += size
 
     def wait(self, seconds: float) -> bool:
         """Wait until all are done, or one has failed; whether that is so."""
@@ -98,7 +116,7 @@ class Background:
             first = self._queue[0]
         error = first.error
         try:
-            if first.pending is not None:  # is repeated, if nothing has changed
+            if first.pending is not None and not first.held:  # repeated, if nothing has changed
                 found.append(Outcome(first.job, first.pending.wait(), None))
         except Exception as failure:
             error = failure
@@ -113,7 +131,7 @@ class Background:
     def _lost(self, first: _Entry, error: Exception) -> list[Outcome]:
         """Give up what failed, and what has its variables; what is held has their code, too."""
         jobs = [first.job]
-        while self._queue and self._queue[0].held is None:
+        while self._queue and self._queue[0].pending is None:
             jobs.append(self._queue.popleft().job)
         if self._queue:
             held = self._queue[0]
@@ -148,17 +166,18 @@ class Background:
 
     def _outcome(self, entry: _Entry) -> Outcome | None:
         """Make a checkpoint; None: that has failed, and others may come after it."""
-        if entry.held is None and entry.pending is None:
+        pending = entry.pending
+        if pending is None:
             return self._make(entry.job)
         try:
-            if entry.held is not None:
-                entry.pending = self._session._go_on(entry.job, entry.held)
-                entry.held = None
+            if entry.held:
+                self._session._go_on(entry.job, pending)
+                with self._changed:
+                    entry.held, entry.size = False, 0
+                    self._changed.notify_all()
         except Exception as error:
             entry.error = error
             return None
-        pending = entry.pending
-        assert pending is not None
         pending._settle(None)
         return None if pending._error else Outcome(entry.job, pending._checkpoint, None)
 

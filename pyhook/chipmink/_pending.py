@@ -42,6 +42,7 @@ class PendingSave:
         saving: _core.Saving,
         finish: Callable[[_core.SaveResult], Checkpoint],
         repeat: Callable[[], Checkpoint] | None,
+        later: bool = False,
     ) -> None:
         self.unsaved: Mapping[str, str] = MappingProxyType(saving.unsaved())
         self._awaiting = threading.Lock()  # held by the one who waits for the end of it, as long
@@ -53,6 +54,18 @@ class PendingSave:
         self._error: BaseException | None = None
         self._told = False
         self._process = os.getpid()
+        if not later:
+            atexit.register(self._end)
+
+    def _start(self, message: str | None, code: str | None) -> None:
+        """Go on with a save that was begun for later."""
+        with self._lock:
+            assert self._saving is not None
+            try:
+                self._saving.start(message, code)
+            except BaseException:
+                self._saving = None
+                raise
         atexit.register(self._end)
 
     def _settle(self, timeout: float | None) -> bool:
@@ -135,11 +148,16 @@ class PendingSave:
         int
             Bytes copied.
         """
+        return self._protect(COPY_MOST, []) or 0
+
+    def _protect(self, most: int, spared: list[object]) -> int | None:
+        """Do that but for the memory of some objects, which nothing can get hold of.
+
+        None: more than `most` bytes would have to be kept in memory until it is begun.
+        """
         with self._lock:
             self._repeat = None
-            if self._saving is None:
-                return 0
-            return self._saving.detach(COPY_MOST) or 0
+            return 0 if self._saving is None else self._saving.detach(most, spared)
 
     def _end(self) -> None:
         """Wait for the end of it, before something else is done to the store."""

@@ -160,9 +160,14 @@ def without_timing(source: str) -> str:
 
 
 def reach(
-    tree: ast.Module, code: types.CodeType, namespace: Mapping[str, Any]
+    tree: ast.Module,
+    code: types.CodeType,
+    namespace: Mapping[str, Any],
+    budget: int = _BUDGET,
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Give the names that a cell may bind or delete, and those whose objects it may reach.
+
+    At most `budget` elements are looked at.
 
     Raises
     ------
@@ -173,14 +178,14 @@ def reach(
         raise Refused("other tasks run while it waits")
     if _around.figures():
         raise Refused("pyplot has figures, which variables may hold")
-    reached = _Reach(namespace)
+    reached = _Reach(namespace, budget)
     reached.cell(tree, named(code))
     return frozenset(reached.assigned), frozenset(reached.touched)
 
 
 class _Reach(Look):
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
-        super().__init__(_BUDGET)
+    def __init__(self, namespace: Mapping[str, Any], budget: int) -> None:
+        super().__init__(budget)
         self._namespace = namespace
         self._queue: list[Any] = []
         self._followed = 0

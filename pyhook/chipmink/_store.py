@@ -257,14 +257,6 @@ class Job(NamedTuple):
     if_changed: bool = False  # make no checkpoint without a change; give the parent
 
 
-class Held(NamedTuple):
-    """A save that has been taken in, and waits in memory for the one before."""
-
-    saving: _core.Saving
-    shadow: _core.Shadow
-    size: int  # bytes in memory
-
-
 class Session:
     """One line of work with a name: a notebook, a script. Made by `Store.session`.
 
@@ -445,42 +437,38 @@ class Session:
         store = self.store
         store._check()
         with store._alone():
-            saving = self._retry(lambda: self._begin(job))
+            saving = self._retry(lambda: self._begin(job, behind=True))
             store._pending = pending = PendingSave(saving, lambda r: told(self._made(r)), repeat)
         return pending
 
-    def _hold(self, job: Job, room: int) -> Held | None:
-        """Take in what is to be saved later, and copy its memory: everything may change then.
+    def _hold(self, job: Job) -> PendingSave | None:
+        """Take in what is to be saved later; None: that would take long.
 
-        None: that would be more than `room` bytes, or take long. It is taken in without what is
-        known of the last save, for that may yet fail.
+        It is taken in without what is known of the last save, for that may yet fail.
         """
         store = self.store
         if store._shadow(self.name).statistics()["memory"] > _HOLD_MOST:
             return None
         shadow = _core.Shadow(store._shadow_limit)
-        saving = self._take_in(job, shadow, True)
-        size = saving.detach(room)
-        return None if size is None else Held(saving, shadow, size)
-
-    def _go_on(self, job: Job, held: Held) -> PendingSave:
-        """Write what was held, now that nothing goes on."""
-        store = self.store
 
         def made(result: _core.SaveResult) -> Checkpoint:
-            store._shadows[self.name] = held.shadow
+            store._shadows[self.name] = shadow
             return self._made(result)
 
+        return PendingSave(self._take_in(job, shadow, True, True), made, None, later=True)
+
+    def _go_on(self, job: Job, held: PendingSave) -> None:
+        """Write what was held, now that nothing goes on."""
+        store = self.store
         store._check()
         with store._alone():
             self._on_branch(job)
-            held.saving.start(_text("message", job.message), _text("code", job.code))
-            store._pending = pending = PendingSave(held.saving, made, None)
-        return pending
+            held._start(_text("message", job.message), _text("code", job.code))
+            store._pending = held
 
-    def _begin(self, job: Job) -> _core.Saving:
+    def _begin(self, job: Job, behind: bool = False) -> _core.Saving:
         self._on_branch(job)
-        return self._take_in(job, self.store._shadow(self.name), False)
+        return self._take_in(job, self.store._shadow(self.name), behind, False)
 
     def _on_branch(self, job: Job) -> None:
         store = self.store
@@ -488,7 +476,7 @@ class Session:
             store._bases.pop(self.name, None)  # what another branch had does not count
         store._branches[self.name] = job.branch
 
-    def _take_in(self, job: Job, shadow: _core.Shadow, later: bool) -> _core.Saving:
+    def _take_in(self, job: Job, shadow: _core.Shadow, behind: bool, later: bool) -> _core.Saving:
         store, cell = self.store, job.cell
         return _core.save(
             store._writer(),
@@ -503,6 +491,7 @@ class Session:
             cell and (cell.execution, int(cell.seconds * 1e9), _text("error", cell.error)),
             job.if_changed,
             store._previews.of(job.items or ()),
+            behind,
             later,
         )
 

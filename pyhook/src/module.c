@@ -117,6 +117,7 @@ static PyMethodDef methods[] = {
     {"default_path", default_path, METH_NOARGS,
      PyDoc_STR("default_path()\n--\n\n$CHIPMINK_STORE or ~/.chipmink, absolute.")},
     {"save", (PyCFunction)(void (*)(void))cm_py_save, METH_VARARGS | METH_KEYWORDS, cm_py_save_doc},
+    {"lent", cm_py_lent, METH_VARARGS, cm_py_lent_doc},
     {NULL, NULL, 0, NULL},
 };
 

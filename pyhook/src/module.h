@@ -93,7 +93,8 @@ struct cm_shadow *cm_shadow_unwrap(PyObject *self); /* borrowed */
 /* ---- functions of the module ------------------------------------------------------------------------------------------ */
 
 PyObject *cm_py_save(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *cm_py_lent(PyObject *module, PyObject *args);
 
-extern const char cm_py_save_doc[];
+extern const char cm_py_save_doc[], cm_py_lent_doc[];
 
 #endif

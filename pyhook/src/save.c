@@ -303,19 +303,43 @@ static PyObject *wait_saving(PyObject *object, PyObject *args)
     return told;
 }
 
+/* Where the exported memory of some objects begins. The caller's to free; NULL: out of memory. */
+static const void **addresses_of(const saving_object *self, const PyObject *objects, size_t *count)
+{
+    size_t buffers = 0, n = objects ? (size_t)PyList_GET_SIZE(objects) : 0;
+    const Py_buffer *const *views = self->walk && n ? cm_walk_buffers(self->walk, &buffers) : NULL;
+    const void **addresses = PyMem_Calloc(buffers + 1, sizeof *addresses);
+    *count = 0;
+    for (size_t i = 0; addresses && i < buffers; i++)
+        for (size_t k = 0; k < n; k++)
+            if (views[i]->obj == PyList_GET_ITEM(objects, (Py_ssize_t)k)) {
+                addresses[(*count)++] = views[i]->buf;
+                break;
+            }
+    return addresses;
+}
+
 static PyObject *detach(PyObject *object, PyObject *args)
 {
     saving_object *self = (saving_object *)object;
+    PyObject *spared = NULL;
     unsigned long long limit;
     uint64_t taken;
     bool detached;
-    if (!PyArg_ParseTuple(args, "K", &limit) || !enter(self))
+    if (!PyArg_ParseTuple(args, "K|O!", &limit, &PyList_Type, &spared) || !enter(self))
         return NULL;
+    size_t count = 0;
+    const void **addresses = addresses_of(self, spared, &count);
+    if (!addresses) {
+        self->busy = false;
+        return PyErr_NoMemory();
+    }
     Py_BEGIN_ALLOW_THREADS
-    detached = cm_save_detach(self->save, limit, &taken);
+    detached = cm_save_detach(self->save, limit, addresses, count, &taken);
     Py_END_ALLOW_THREADS
     if (detached && self->walk)
-        cm_walk_release_buffers(self->walk);
+        cm_walk_release_buffers(self->walk, addresses, count);
+    PyMem_Free(addresses);
     self->busy = false;
     if (!detached)
         Py_RETURN_NONE;
@@ -388,9 +412,10 @@ static PyMethodDef methods[] = {
                "Waits until wait() need not, which is to be called then; whether that is so. Another thread may be in "
                "detach() or unsaved() meanwhile, and none in wait().")},
     {"detach", detach, METH_VARARGS,
-     PyDoc_STR("detach(limit)\n--\n\n"
+     PyDoc_STR("detach(limit, spared=[])\n--\n\n"
                "Copies what has not been read of buffers, up to `limit` bytes, and waits for the rest to be read: "
-               "afterwards all objects may change. Returns the bytes copied. For later: the bytes that are kept in "
+               "afterwards all objects may change but those `spared`, which another call is for. Returns the bytes "
+               "copied. For later: the bytes that are kept in "
                "memory; None: there would be more than `limit`, and nothing may change yet.")},
     {"start", start, METH_VARARGS,
      PyDoc_STR("start(message, code)\n--\n\nGoes on with a save for later; if that fails, it has ended.")},
@@ -411,6 +436,73 @@ PyType_Spec cm_saving_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
+
+/* ---- whose memory is lent ------------------------------------------------------------------------------------------- */
+
+enum { LENT_MOST = 1024 /* more is not looked through */ };
+
+const char cm_py_lent_doc[] = PyDoc_STR("lent(savings, namespace)\n--\n\n"
+                                        "[(object, [name])]: objects whose memory a save of the list `savings` is "
+                                        "still to read, and to which nothing refers but these "
+                                        "saves and these names of the dict `namespace`. There may be more.");
+
+static size_t count_exports(PyObject *savings, const PyObject *object)
+{
+    size_t found = 0, count;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(savings); i++) {
+        const saving_object *saving = (saving_object *)PyList_GET_ITEM(savings, i);
+        const Py_buffer *const *views = saving->walk ? cm_walk_buffers(saving->walk, &count) : NULL;
+        for (size_t k = 0; views && k < count; k++)
+            found += views[k]->obj == object;
+    }
+    return found;
+}
+
+/* Adds an object to the list, unless somebody else refers to it. Non-zero: an exception is set. */
+static int add_lent(PyObject *found, PyObject *object, PyObject *savings, PyObject *namespace)
+{
+    PyObject *names = PyList_New(0), *name, *value;
+    Py_ssize_t position = 0;
+    int result = names ? 0 : -1;
+    while (!result && PyDict_Next(namespace, &position, &name, &value))
+        if (value == object)
+            result = PyList_Append(names, name);
+    if (!result && (size_t)Py_REFCNT(object) == (size_t)PyList_GET_SIZE(names) + count_exports(savings, object)) {
+        PyObject *item = PyTuple_Pack(2, object, names);
+        result = item ? PyList_Append(found, item) : -1;
+        Py_XDECREF(item);
+    }
+    Py_XDECREF(names);
+    return result;
+}
+
+PyObject *cm_py_lent(PyObject *self, PyObject *args)
+{
+    cm_module *module = PyModule_GetState(self);
+    PyObject *savings, *namespace;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &savings, &PyDict_Type, &namespace))
+        return NULL;
+    size_t count, all = (size_t)PyDict_GET_SIZE(namespace);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(savings); i++) {
+        saving_object *saving = (saving_object *)PyList_GET_ITEM(savings, i);
+        if (!PyObject_TypeCheck(saving, module->saving))
+            return PyErr_Format(PyExc_TypeError, "savings are Saving, not %s", Py_TYPE(saving)->tp_name);
+        if (saving->walk && cm_walk_buffers(saving->walk, &count))
+            all += count;
+    }
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t i = 0; found && all <= LENT_MOST && i < PyList_GET_SIZE(savings); i++) {
+        const saving_object *saving = (saving_object *)PyList_GET_ITEM(savings, i);
+        if (!saving->save || !saving->walk || saving->busy)
+            continue;
+        const Py_buffer *const *views = cm_walk_buffers(saving->walk, &count);
+        for (size_t k = 0; found && k < count; k++)
+            if (views[k]->obj && cm_save_lends(saving->save, views[k]->buf) &&
+                add_lent(found, views[k]->obj, savings, namespace))
+                Py_CLEAR(found);
+    }
+    return found;
+}
 
 /* ---- saving --------------------------------------------------------------------------------------------------------- */
 
@@ -444,7 +536,7 @@ static int set_cell(const cm_module *module, cm_save *save, const cm_cell *cell)
 
 const char cm_py_save_doc[] = PyDoc_STR(
     "save(store, session, items, message, code, describe, bases, shadow, branch=None, cell=None, "
-    "if_changed=False, previews=None, later=False)\n--\n\n"
+    "if_changed=False, previews=None, behind=False, later=False)\n--\n\n"
     "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
     "but "
     "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
@@ -454,7 +546,8 @@ const char cm_py_save_doc[] = PyDoc_STR(
     "`cell`: (execution number, nanoseconds, error or None). `if_changed`: without a change none is made, and the "
     "parent "
     "is given. With items None the variables are those that the parent has. `previews`: {name: PNG}, what variables "
-    "look like; of those that cannot be saved they are ignored. `later`: it is begun beside another save, with a "
+    "look like; of those that cannot be saved they are ignored. `behind`: nobody waits for it. `later`: it is begun "
+    "beside another save, with a "
     "`shadow` of its own that is empty; start() goes on with it, and has its message and code. Returns a Saving.");
 
 /* With items NULL the save is of what the head has. Non-zero: an exception is set. */
@@ -515,16 +608,17 @@ static int give_previews(const cm_module *module, cm_save *save, PyObject *previ
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store",  "session", "items", "message",    "code",     "describe", "bases",
-                                           "shadow", "branch",  "cell",  "if_changed", "previews", "later",    NULL};
+    static const char *const keywords[] = {"store",      "session",  "items",  "message", "code",
+                                           "describe",   "bases",    "shadow", "branch",  "cell",
+                                           "if_changed", "previews", "behind", "later",   NULL};
     cm_module *module = PyModule_GetState(self);
     PyObject *store, *items, *describe, *bases, *shadow, *previews = NULL;
     const char *session, *message, *code, *branch = NULL;
     cm_cell cell = {0};
-    int if_changed = 0, later = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pOp", (char **)keywords, module->store, &store,
+    int if_changed = 0, behind = 0, later = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pOpp", (char **)keywords, module->store, &store,
                                      &session, &items, &message, &code, &describe, &PyDict_Type, &bases, module->shadow,
-                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews, &later))
+                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews, &behind, &later))
         return NULL;
     if (items == Py_None)
         items = NULL;
@@ -552,6 +646,8 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
         goto failed;
     if (if_changed)
         cm_save_if_changed(saving->save);
+    if (behind)
+        cm_save_behind(saving->save);
     if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items, later)) ||
         give_previews(module, saving->save, previews) || (!later && commit(module, saving->save, message, code)))
         goto failed;

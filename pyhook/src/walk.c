@@ -93,14 +93,30 @@ static void unwind(cm_walk *walk)
     walk->owning = 0;
 }
 
-void cm_walk_release_buffers(cm_walk *walk)
+void cm_walk_release_buffers(cm_walk *walk, const void *const *spared, size_t spared_count)
 {
-    size_t count = walk->buffer_count;
-    walk->buffer_count = 0;
+    size_t count = walk->buffer_count, left = 0;
     for (size_t i = 0; i < count; i++) {
+        bool spare = false;
+        for (size_t k = 0; k < spared_count && !spare; k++)
+            spare = walk->buffers[i]->buf == spared[k];
+        if (spare) {
+            Py_buffer *view = walk->buffers[i];
+            walk->buffers[i] = walk->buffers[left];
+            walk->buffers[left++] = view;
+        }
+    }
+    walk->buffer_count = left; /* before finalizers run */
+    for (size_t i = left; i < count; i++) {
         PyBuffer_Release(walk->buffers[i]);
         PyMem_Free(walk->buffers[i]);
     }
+}
+
+const Py_buffer *const *cm_walk_buffers(const cm_walk *walk, size_t *count)
+{
+    *count = walk->buffer_count;
+    return (const Py_buffer *const *)walk->buffers;
 }
 
 /* What the reducers know of arrays keeps these alive. */
@@ -139,7 +155,7 @@ void cm_walk_free(cm_walk *walk)
     PyErr_Fetch(&type, &value, &traceback);
     unwind(walk);
     forget_memory(walk);
-    cm_walk_release_buffers(walk);
+    cm_walk_release_buffers(walk, NULL, 0);
     PyMem_Free(walk->buffers);
     cm_shades_free(walk);
     cm_walk_globals_free(walk);

@@ -46,8 +46,10 @@ int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value);
  * exports of buffers. May run finalizers.
  */
 void cm_walk_release(cm_walk *walk);
-/* When cm_save_detach has returned: ends the exports of buffers. */
-void cm_walk_release_buffers(cm_walk *walk);
+/* When cm_save_detach has returned: ends the exports of buffers, but for those that begin at one of the `spared` addresses. */
+void cm_walk_release_buffers(cm_walk *walk, const void *const *spared, size_t spared_count);
+/* The exports that there are; borrowed. */
+const Py_buffer *const *cm_walk_buffers(const cm_walk *walk, size_t *count);
 
 /*
  * Lets go of the objects and buffers the walk kept alive: when cm_save_wait has returned 0, or after cm_save_free.

@@ -317,16 +317,16 @@ START_TEST(a_detached_buffer_may_change)
         save_node(save, "array", buffer, &whole);
         ck_ok(cm_save_commit(save, NULL, NULL));
         uint64_t copied;
-        cm_save_detach(save, limits[i], &copied);
+        cm_save_detach(save, limits[i], NULL, 0, &copied);
         ck_assert_uint_le(copied, limits[i]);
         memset(bytes, 0xee, SIZE);
-        cm_save_detach(save, UINT64_MAX, &copied); /* there is nothing to do any more */
+        cm_save_detach(save, UINT64_MAX, NULL, 0, &copied); /* there is nothing to do any more */
         ck_assert_uint_eq(copied, 0);
         int result;
         while ((result = cm_save_wait(save, 1000)) == -EAGAIN)
             ;
         ck_ok(result);
-        cm_save_detach(save, UINT64_MAX, &copied);
+        cm_save_detach(save, UINT64_MAX, NULL, 0, &copied);
         ck_assert_uint_eq(copied, 0);
         cm_checkpoint *c = cm_save_checkpoint(save);
         cm_save_free(save);
@@ -335,6 +335,53 @@ START_TEST(a_detached_buffer_may_change)
     }
     free(want);
     free(bytes);
+}
+END_TEST
+
+/* Of a save for later, which reads nothing before it is started. */
+START_TEST(a_spared_buffer_stays_lent)
+{
+    enum { SIZE = 4 << 20 };
+    uint8_t *bytes[2], *want = malloc(SIZE);
+    uint64_t taken;
+    cm_save *save;
+    cm_save_free(begin(store, "s")); /* the store is known from then on */
+    ck_ok(cm_save_begin_later(store, "s", NULL, &save));
+    cm_save_behind(save);
+    for (int i = 0; i < 2; i++) {
+        bytes[i] = malloc(SIZE);
+        seeded_fill(70 + i, bytes[i], SIZE);
+        node *buffer = node_new(&nodes, NODE_BUFFER);
+        buffer->text = bytes[i];
+        buffer->size = SIZE;
+        save_node(save, i ? "array" : "other", buffer, &whole);
+        ck_assert(cm_save_lends(save, bytes[i]));
+    }
+    ck_assert(!cm_save_lends(save, bytes[0] + 1));
+    memcpy(want, bytes[1], SIZE);
+    ck_assert(!cm_save_detach(save, SIZE, NULL, 0, &taken));
+    ck_assert(cm_save_detach(save, SIZE + 4096, (const void *const[]){bytes[1]}, 1, &taken));
+    ck_assert_uint_ge(taken, SIZE);
+    memset(bytes[0], 0xee, SIZE);
+    ck_assert(!cm_save_lends(save, bytes[0]));
+    ck_assert(cm_save_lends(save, bytes[1]));
+    ck_assert(cm_save_detach(save, SIZE, NULL, 0, &taken));
+    ck_assert_uint_eq(taken, SIZE);
+    memset(bytes[1], 0xee, SIZE);
+    ck_assert(!cm_save_lends(save, bytes[1]));
+    ck_ok(cm_save_start(save));
+    ck_ok(cm_save_commit(save, NULL, NULL));
+    int result;
+    while ((result = cm_save_wait(save, 1000)) == -EAGAIN)
+        ;
+    ck_ok(result);
+    cm_checkpoint *c = cm_save_checkpoint(save);
+    cm_save_free(save);
+    check_array(c, want, SIZE);
+    cm_checkpoint_unref(c);
+    free(bytes[0]);
+    free(bytes[1]);
+    free(want);
 }
 END_TEST
 
@@ -361,8 +408,8 @@ START_TEST(a_save_for_later_waits_in_memory)
             ck_fails(cm_save_commit(saves[i], NULL, NULL), EINVAL, "not started");
         else
             ck_ok(cm_save_commit(saves[i], "it waited", NULL));
-        ck_assert(!i || !cm_save_detach(saves[i], SIZE / 8, &taken)); /* there is nothing to wait for */
-        ck_assert(cm_save_detach(saves[i], UINT64_MAX, &taken));
+        ck_assert(!i || !cm_save_detach(saves[i], SIZE / 8, NULL, 0, &taken)); /* there is nothing to wait for */
+        ck_assert(cm_save_detach(saves[i], UINT64_MAX, NULL, 0, &taken));
         ck_assert_uint_le(taken, SIZE + 4096);
         memset(bytes, 0xee, SIZE / SAVES * (size_t)i);
     }
@@ -611,6 +658,7 @@ int main(void)
     tcase_add_test(tcase, one_leaf_changes_the_pods_above_it);
     tcase_add_test(tcase, a_changed_slice_of_a_buffer_writes_its_chunks);
     tcase_add_test(tcase, a_detached_buffer_may_change);
+    tcase_add_test(tcase, a_spared_buffer_stays_lent);
     tcase_add_test(tcase, a_save_for_later_waits_in_memory);
     tcase_add_test(tcase, cancelled_variables_are_as_if_never_built);
     tcase_add_test(tcase, freed_saves_leave_the_store_as_it_was);

@@ -6,6 +6,7 @@ The arrays, texts and frames are large enough to be read while the next cell cha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import tempfile
@@ -14,7 +15,8 @@ from typing import Any
 
 import chipmink
 import pytest
-from chipmink import _pending
+from cells_support import usual_output
+from chipmink import _lent, _pending
 from chipmink._attachment import Attachment
 from chipmink._checkpoint import Cell
 
@@ -78,74 +80,100 @@ def snapshot(namespace: dict[str, Any]) -> Any:
         plain = values.dtype.kind != "O"
         return values.dtype.str, values.tobytes() if plain else tuple(values)
 
-    return {name: walk(namespace[name]) for name in sorted(namespace)}
+    return {name: walk(namespace[name]) for name in NAMES if name in namespace}
 
 
-def part(array: Any, random_: random.Random) -> Any:
-    """A view of some of an array's memory."""
-    start = random_.randrange(len(array)) if len(array) else 0
-    return array[start : start + random_.randrange(1, 1 + len(array))]
+def part(value: Any, name: str, random_: random.Random) -> str:
+    """Code for a view of some of an array's memory."""
+    start = random_.randrange(len(value)) if len(value) else 0
+    return f"{name}[{start} : {start + random_.randrange(1, 1 + len(value))}]"
 
 
-def change(n: dict[str, Any], random_: random.Random) -> None:
-    """What a statement of a cell may do."""
-    name, value = random_.choice(NAMES), n.get(random_.choice(NAMES))
-    what = random_.randrange(12)
-    seed = np.random.default_rng(random_.randrange(1 << 30))
+# What cells call, which finds variables by their names.
+FUNCTIONS = """
+def double(array):
+    array *= 2
+
+def touch(array, seen=[]):
+    return double(array)
+
+def change_a():
+    a[::2] += 1
+
+def change_b(function=touch):
+    function(b)
+"""
+
+
+def statement(n: dict[str, Any], random_: random.Random) -> str:
+    """A statement of a cell."""
+    name, other = random_.choice(NAMES), random_.choice(NAMES)
+    value = n.get(other)
+    there = other if other in n else "None"
+    what = random_.randrange(14)
+    numbers = f"np.random.default_rng({random_.randrange(1 << 30)})"
     if what == 0:
-        n[name] = seed.random(random_.choice(SIZES))
-    elif what == 1:
-        n[name] = seed.integers(0, 99, random_.choice(SIZES), dtype="i1")
-    elif what == 2:
+        return f"{name} = {numbers}.random({random_.choice(SIZES)})"
+    if what == 1:
+        return f"{name} = {numbers}.integers(0, 99, {random_.choice(SIZES)}, dtype='i1')"
+    if what == 2:
         rows = random_.choice(SIZES[:3])
-        n[name] = pd.DataFrame(
-            {"x": seed.random(rows), "y": range(rows), "z": [str(i % 7) for i in range(rows)]}
-        )
-    elif what == 3:
-        n[name] = [bytearray(seed.bytes(100_000)), "text" * random_.randrange(40_000), {"v": value}]
-    elif what == 4:
-        n[name] = value  # an alias
-    elif what == 5:
-        n.pop(name, None)
-    elif isinstance(value, np.ndarray):
+        columns = f"'x': {numbers}.random({rows}), 'y': range({rows})"
+        return f"{name} = pd.DataFrame({{{columns}, 'z': [str(i % 7) for i in range({rows})]}})"
+    if what == 3:
+        text = f"'text' * {random_.randrange(40_000)}"
+        return f"{name} = [bytearray({numbers}.bytes(100_000)), {text}, {{'v': {there}}}]"
+    if what == 4:
+        return f"{name} = {there}"  # an alias
+    if what == 5:
+        return f"del {other}" if other in n else "pass"
+    if isinstance(value, np.ndarray):
         if what == 6 and value.flags.owndata:
-            n[name] = part(value, random_)  # both have the same memory
-        elif what == 7 and value.flags.c_contiguous:
-            part(value, random_)[::3] += 1
-        else:
-            value *= 2
-    elif isinstance(value, pd.DataFrame):
+            return f"{name} = {part(value, other, random_)}"  # both have the same memory
+        if what == 7 and value.flags.c_contiguous:
+            return f"{part(value, other, random_)}[::3] += 1"
+        if what == 8 and value.flags.owndata:
+            return f"{name} = {other}[::2]"  # which is saved as a copy
+        if what == 9:
+            return random_.choice(("change_a()", "change_b()"))
+        return random_.choice(
+            (f"{other} *= 2", f"touch({other})", f"exec('{other} *= 2')", f"{other}[:5] = 0")
+        )
+    if isinstance(value, pd.DataFrame):
         if what == 6:
-            value["x"] += 1.0
-        elif what == 7:
-            value[random_.choice("uvw")] = seed.random(len(value))
-        else:
-            value.loc[random_.randrange(len(value)), "y"] = -1
-    elif isinstance(value, list):
+            return f"{other}['x'] += 1.0"
+        if what == 7:
+            return f"{other}[{random_.choice('uvw')!r}] = {numbers}.random({len(value)})"
+        return f"{other}.loc[{random_.randrange(len(value))}, 'y'] = -1"
+    if isinstance(value, list):
         if what == 6:
-            value[0].extend(b"more")
-        elif what == 7:
-            value[0][random_.randrange(len(value[0]))] ^= 1
-        else:
-            value.append(n.get(name) if what == 8 else random_.random())
+            return f"{other}[0].extend(b'more')"
+        if what == 7:
+            return f"{other}[0][{random_.randrange(len(value[0]))}] ^= 1"
+        return f"{other}.append({name if what == 8 and name in n else random_.random()})"
+    return "pass"
 
 
 def check(random_: random.Random) -> None:
-    n: dict[str, Any] = {}
+    n: dict[str, Any] = {"np": np, "pd": pd}
+    exec(FUNCTIONS, n)
     left: dict[str, Any] = {}  # by each cell
     host = Loop()
     with tempfile.TemporaryDirectory() as directory, chipmink.open(directory) as store:
         nb = Attachment(store.session("s"), n, host, None)
         for number in range(random_.randrange(2, 9)):
             harmless = random_.random() < 0.1
-            code = f"{number} + 1" if harmless else f"cell {number}"
-            nb._before_cell(code)
+            code = f"{number} + 1"
             for _ in range(0 if harmless else random_.randrange(1, 4)):
-                change(n, random_)
+                code += f"\n{statement(n, random_)}"  # of what is there before the cell
+            nb._before_cell(code)
+            with contextlib.suppress(Exception):  # the statement before has changed that
+                exec(code, n)
             left[code] = snapshot(n)
             nb._after_cell(code, Cell(number, 0, None), own=False)
-            while host.calls and random_.random() < 0.3:
-                host.calls.pop(0)()
+            for _ in range(random_.choice((0, 0, 0, 1, 2))):
+                if host.calls:
+                    host.calls.pop(0)()
         nb._finish()
         saved = store.session("s").log()
         assert {checkpoint.code for checkpoint in saved} == left.keys()
@@ -158,6 +186,7 @@ def check(random_: random.Random) -> None:
 @pytest.mark.parametrize("room", [1 << 30, 100_000])
 def test_what_a_cell_left_is_saved(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pending, "COPY_MOST", room)
+    monkeypatch.setattr(_lent, "_LEAST", 1)  # what is not copied is looked for always
 
     @hypothesis.settings(
         max_examples=EXAMPLES,
@@ -167,6 +196,7 @@ def test_what_a_cell_left_is_saved(room: int, monkeypatch: pytest.MonkeyPatch) -
     )
     @hypothesis.given(st.randoms(use_true_random=False))
     def run(random_: random.Random) -> None:
-        check(random_)
+        with usual_output():
+            check(random_)
 
     run()

@@ -251,6 +251,8 @@ CM_API CM_MUST_USE int cm_save_set_cell(cm_save *save, const cm_cell *cell);
  * does not list, none is made, and cm_save_checkpoint gives the parent.
  */
 CM_API void cm_save_if_changed(cm_save *save);
+/* Before anything is built: nobody waits for it, so it leaves the processors, and one of them altogether, to others. */
+CM_API void cm_save_behind(cm_save *save);
 
 /*
  * Starts committing what was built, in the background. `message` and `code` may be NULL; copied.
@@ -263,13 +265,17 @@ CM_API CM_MUST_USE int cm_save_commit(cm_save *save, const char *message, const 
  */
 CM_API CM_MUST_USE int cm_save_wait(cm_save *save, int timeout_ms);
 /*
- * [blocks while memory is copied] After cm_save_commit, or when all of a save for later was built: lets go of the memory of all buffers of a CM_BUFFER_* kind, so that it may be
- * changed or freed. What the workers have not read yet, and the store does not have, is copied; beyond `limit` bytes the
- * workers are waited for instead. *taken: how much was copied.
- * Of a save for later what was built counts, too; and beyond the limit nothing can be waited for: false, and the memory is still
- * needed.
+ * [blocks while memory is copied] After cm_save_commit, or when all of a save for later was built: lets go of the memory of all
+ * buffers of a CM_BUFFER_* kind, so that it may be changed or freed, but for those that begin at one of the `spared` addresses,
+ * which wait for another call. What the workers have not read yet, and the store does not have, is copied; beyond `limit` bytes
+ * the workers are waited for instead. *taken: how much was copied.
+ * Of a save for later what was built counts, too, the first time; and beyond the limit nothing can be waited for: false, and the
+ * memory is still needed. Not beside cm_save_start.
  */
-CM_API bool cm_save_detach(cm_save *save, uint64_t limit, uint64_t *taken);
+CM_API bool cm_save_detach(cm_save *save, uint64_t limit, const void *const *spared, size_t spared_count,
+                           uint64_t *taken);
+/* Whether a buffer that begins there, and is not smaller than CM_PAYLOAD_MIN, is still lent: see cm_save_detach. */
+CM_API bool cm_save_lends(const cm_save *save, const void *memory);
 /*
  * [blocks while another thread saves to this store] Goes on with a save that was begun for later, which may be committed then.
  * -ESTALE: as of cm_save_wait. If it fails, the save is to be freed.
