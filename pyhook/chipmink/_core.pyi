@@ -7,6 +7,7 @@ __version__: str
 
 _VariableTuple = tuple[str, str, str, int, int, int, int, int, int, str]
 
+def attributes(object: object, /) -> dict[str, Any] | None: ...
 def default_path() -> str: ...
 def save(
     store: Store,

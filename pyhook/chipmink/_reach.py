@@ -23,7 +23,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import _allowed, _around
+from . import _allowed, _around, _core
 from ._allowed import words
 from ._kinds import (
     NOTHING,
@@ -454,6 +454,10 @@ class _Reach(Look):
                         self._parts(descriptor.__get__(value))
                     except AttributeError:
                         continue
+        inside = _core.attributes(value)
+        if inside is not None:
+            self._parts(*inside.values())
+            return
         try:
             attributes = object.__getattribute__(value, "__dict__")
         except AttributeError:

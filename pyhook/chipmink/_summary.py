@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from . import _core
+
 _ITEMS = 6  # elements shown of a container
 _DEPTH = 2  # containers in containers shown
 _TEXT = 60  # characters shown of a string
@@ -217,7 +219,9 @@ def _describe_module(value: types.ModuleType) -> str:
 
 def _describe_instance(value: object) -> str:
     """Show attributes as they are stored; properties, which run code, are not asked."""
-    attributes = object.__getattribute__(value, "__dict__")
+    attributes = _core.attributes(value)
+    if attributes is None:
+        attributes = object.__getattribute__(value, "__dict__")
     if type(attributes) is not dict or not attributes:
         return ""
     shown = [f"{name}={_preview(item, 1)}" for name, item in islice(attributes.items(), _ITEMS)]

@@ -3,6 +3,8 @@
 #include "module.h"
 
 #include <errno.h>
+
+#include "walk_entries.h"
 #include <stdlib.h>
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
@@ -113,7 +115,23 @@ static PyObject *default_path(PyObject *self, PyObject *Py_UNUSED(none))
     return text;
 }
 
+static PyObject *attributes(PyObject *self, PyObject *object)
+{
+    (void)self;
+    if (!cm_attributes_inside(object))
+        Py_RETURN_NONE;
+    PyObject *dict = PyObject_GenericGetDict(object, NULL), *copy = dict ? PyDict_Copy(dict) : NULL;
+    Py_XDECREF(dict);
+    cm_attributes_return(object);
+    return copy;
+}
+
 static PyMethodDef methods[] = {
+    {"attributes", attributes, METH_O,
+     PyDoc_STR(
+         "attributes(object, /)\n--\n\n"
+         "A copy of the attributes of an instance whose __dict__ nobody has asked for; None: that was done. To look "
+         "at them without making the instance slower.")},
     {"default_path", default_path, METH_NOARGS,
      PyDoc_STR("default_path()\n--\n\n$CHIPMINK_STORE or ~/.chipmink, absolute.")},
     {"save", (PyCFunction)(void (*)(void))cm_py_save, METH_VARARGS | METH_KEYWORDS, cm_py_save_doc},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* walk.c - a walk and its variables. */
+#include "walk_entries.h"
 #include "walk_private.h"
 
 #include <stdlib.h>
@@ -129,6 +130,17 @@ static void forget_memory(const cm_walk *walk)
     PyErr_Clear();
 }
 
+static void return_attributes(cm_walk *walk)
+{
+    size_t count = walk->lent_count;
+    walk->lent_count = 0;
+    for (size_t i = 0; i < count && i < CM_LENT_MOST; i++) {
+        if (count <= CM_LENT_MOST)
+            cm_attributes_return(walk->lent[i]);
+        Py_DECREF(walk->lent[i]);
+    }
+}
+
 void cm_walk_release(cm_walk *walk)
 {
     size_t left = 0, count = walk->held_count;
@@ -144,6 +156,7 @@ void cm_walk_release(cm_walk *walk)
     walk->held_count = left; /* before finalizers run */
     for (size_t i = left; i < count; i++)
         Py_DECREF(walk->held[i]);
+    return_attributes(walk);
     forget_memory(walk);
 }
 
@@ -154,6 +167,7 @@ void cm_walk_free(cm_walk *walk)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     unwind(walk);
+    return_attributes(walk);
     forget_memory(walk);
     cm_walk_release_buffers(walk, NULL, 0);
     PyMem_Free(walk->buffers);

@@ -195,6 +195,12 @@ typedef struct cm_frame {
     };
 } cm_frame;
 
+/*
+ * So many instances get their attributes back after a walk, and are walked by the next one, for what is known of them goes by their __dict__.
+ * A millisecond; where there are more, what is known is worth more.
+ */
+enum { CM_LENT_MOST = 1000 };
+
 struct cm_walk {
     cm_save *save;
 
@@ -235,7 +241,9 @@ struct cm_walk {
 
     Py_buffer **buffers; /* exports held until the end */
     size_t buffer_count, buffer_capacity;
-    PyObject *kept; /* list: bytes that payloads point into */
+    PyObject *kept;               /* list: bytes that payloads point into */
+    PyObject *lent[CM_LENT_MOST]; /* owned: instances whose attributes this walk has taken out; see walk_entries.h */
+    size_t lent_count;            /* more than CM_LENT_MOST: they are left as they are */
 
     PyObject *pickling_error, *store_error;
     PyObject *device_memory;      /* chipmink._core.DeviceMemory */

@@ -3,6 +3,7 @@
  * walk_reduce.c - objects saved by the reduce protocol: what __reduce_ex__ and its kin return, as save_reduce of
  * CPython's Modules/_pickle.c treats it, with the stages of a frame in place of recursion.
  */
+#include "walk_entries.h"
 #include "walk_private.h"
 
 #include <stdlib.h>
@@ -283,6 +284,16 @@ static int overridden(cm_walk *walk, PyObject *dict)
     return 0;
 }
 
+/* What comes next may take the attributes out of the instance: they are put back when the walk is over. */
+static void lend_attributes(cm_walk *walk, PyObject *object)
+{
+    if (walk->lent_count > CM_LENT_MOST || !cm_attributes_inside(object))
+        return;
+    if (walk->lent_count < CM_LENT_MOST)
+        walk->lent[walk->lent_count] = Py_NewRef(object);
+    walk->lent_count++;
+}
+
 /* 0 or 1 as cm_walk_value; -1 with an exception; 2: it is to be asked like any other. */
 static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
 {
@@ -293,6 +304,7 @@ static int walk_plain(cm_walk *walk, PyObject *object, cm_type *info)
     PyObject *dict = NULL;
     Py_ssize_t length = 0;
     if (info->type->tp_dictoffset != 0) {
+        lend_attributes(walk, object);
         dict = PyObject_GenericGetDict(object, NULL);
         if (!dict)
             return -1;
@@ -434,6 +446,7 @@ static int walk_code(cm_walk *walk, PyObject *object, cm_type *info)
 /* What the reducer of an object that is neither class nor function returns; a new reference. */
 static PyObject *call_reducer(cm_walk *walk, PyObject *object, const cm_type *info)
 {
+    lend_attributes(walk, object);
     if (info->reducer)
         return PyObject_CallOneArg(info->reducer, object);
     PyObject *method = PyObject_GetAttr(object, walk->str_reduce_ex);

@@ -97,6 +97,8 @@ static int same_instance(cm_walk *walk, const uint32_t *note, PyObject *object)
         return plain < 0 ? -1 : 0;
     if (!noted_dict)
         return Py_TYPE(object)->tp_dictoffset == 0;
+    if (cm_attributes_inside(object)) /* which asking for the dict would end */
+        return 0;
     PyObject **dict = _PyObject_GetDictPtr(object);
     return dict && *dict && same_word(walk->shadow, noted_dict, *dict) && PyDict_CheckExact(*dict);
 }

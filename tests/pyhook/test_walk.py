@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import chipmink
 import pytest
+from chipmink import _core
 
 
 def roundtrip(session: chipmink.Session, **namespace: Any) -> types.SimpleNamespace:
@@ -796,3 +797,42 @@ def test_what_everything_shares_does_not_tie_variables_together(session: chipmin
     assert loaded["member"][0] is loaded["big"][4] is Color.RED
     assert loaded["moment"] == later
     assert loaded["big"][6] == loaded["dtype"]
+
+
+class Point:
+    x: int
+    y: list[int]
+    later: int
+
+
+@pytest.mark.parametrize("count", [1, 900, 3000])
+def test_instances_are_as_quick_as_before(session: chipmink.Session, count: int) -> None:
+    """Python 3.11 is slower with those whose __dict__ was asked for; see walk_entries.h."""
+    points = []
+    for number in range(count):
+        points.append(Point())
+        points[-1].x, points[-1].y = number, [number]
+    expected: list[dict[str, Any]] = [{"x": n, "y": [n]} for n in range(count)]
+    inside = _core.attributes(points[0])
+    assert inside in (None, expected[0])
+    asked = Point()
+    asked.y, asked.x = [], 1
+    attributes = asked.__dict__
+    assert _core.attributes(asked) is None
+    for step in range(4):
+        points[0].x = expected[0]["x"] = -step
+        if step == 2:
+            del points[0].x, expected[0]["x"]
+            points[0].later = points[0].x = 5
+            expected[0].update(later=5, x=5)
+        session.save({"points": points, "first": points[0], "asked": asked})
+        if count < 1000:
+            assert all((_core.attributes(p) is None) == (inside is None) for p in points)
+        assert asked.__dict__ is attributes
+        loaded = session.load()
+        assert loaded["first"] is loaded["points"][0]
+        assert list(vars(loaded["asked"]).items()) == [("y", []), ("x", 1)]
+        for after, attributes_then in zip(loaded["points"], expected, strict=True):
+            assert list(vars(after).items()) == list(attributes_then.items())
+    points[0].later += 1
+    assert points[0].later == 6
