@@ -75,6 +75,8 @@ class Attachment:
         self._message: str | None = None  # for the checkpoint of this cell
         self._asked = False  # it was saved in the middle
         self._pure = False  # this cell changes nothing
+        self._commands = False  # it is nothing but commands of ours
+        self._loaded: Checkpoint | None = None  # what was loaded is to be saved after this cell
         self._background = Background(session, self._idle) if host.asks_before else None
         # Cells whose saves have not begun, because of the one before them; the first has changed
         # something, the others nothing. The namespace is as they left it.
@@ -269,6 +271,7 @@ class Attachment:
 
     def _finish(self, seconds: float = threading.TIMEOUT_MAX) -> None:
         """Save what waits for that, and wait until all is written."""
+        self._settle()
         self._tell_now()
         self._see(seconds)
         if self._waiting:
@@ -329,9 +332,9 @@ class Attachment:
             self._redo.clear()
         self._tell(checkpoint)
 
-    def _before_cell(self, code: str) -> None:
-        """Let a cell change what is being saved, if it may; never raise."""
-        self._pure = False
+    def _before_cell(self, code: str, own: bool = False) -> None:
+        """Let a cell change what is being saved, if it may; never raise. `own`: as below."""
+        self._pure, self._commands = False, own
         if self._background is None or self._detached:
             return
         begun = time.monotonic()
@@ -393,6 +396,8 @@ class Attachment:
         with self._lock:
             if self._detached:
                 return
+            self._commands = False
+            self._settle()
             self._tell_now()
             skip, self._skipping = self._skipping or self._paused, False
             message, self._message = self._message, None
@@ -644,7 +649,9 @@ class Attachment:
         self._saved, self._skipping = True, False
         self._told = dict(target.unsaved)
         if loaded:
-            self._settle(target)
+            self._loaded = target
+            if rerun or not self._commands:  # what comes next in the cell may change it
+                self._settle()
         self._asked = True
         self._redo.clear()
         known = here.variables if here else {}
@@ -658,11 +665,16 @@ class Attachment:
         self._host.say("; ".join(filter(None, (told, note))))
         self._miss(target, rerun)
 
-    def _settle(self, target: Checkpoint) -> None:
+    def _settle(self) -> None:
         """Save what was loaded, if that is not what it was: libraries may copy what they load."""
+        target, self._loaded = self._loaded, None
+        if target is None:
+            return
+        redo = list(self._redo)  # it is still what was undone
         self._try(self._checkpoint, "", f"checkout {target.number}", if_changed=True)
         if self._at != target.number:
             self._same.add(self._at)
+        self._redo = redo
 
     def _fetch(
         self, here: Checkpoint | None, target: Checkpoint

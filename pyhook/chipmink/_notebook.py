@@ -231,7 +231,7 @@ class _Shell(_Base):
         if self._answers is not None and attachment is not None:
             self._answers.now()  # it was not the kernel that ran the cell before
         if self._depth == 1 and attachment is not None:
-            attachment._before_cell(info.raw_cell)
+            attachment._before_cell(info.raw_cell, _is_own(info.raw_cell))
             self._begun = time.perf_counter()
 
     def _after(self, result: Any) -> None:
