@@ -405,8 +405,8 @@ def test_pull(start: Callable[..., Kernel], path: Path) -> None:
         session = store.session("analysis")
         n = session.load()
         session.save({**n, "x": 2, "came": [3]})
-    one.good("y = 1")
-    assert "came, x came from elsewhere: %chipmink pull" in one.good("z = 1")
+    told = one.good("y = 1") + one.good("z = 1") + one.good("%chipmink status")  # when written
+    assert "came, x came from elsewhere: %chipmink pull" in told
     one.good("assert x == 1")
     assert "pulled x, came" in one.good("%chipmink pull")
     one.good("assert x == 2 and came == [3] and y == 1 and id(keep) == k")
