@@ -219,11 +219,20 @@ static void look_at(cm_save *save, cm_source *source)
     save->watched_end = &source->next_watched;
 }
 
-/* Whether all chunks of a piece were known. Of one that no worker has yet. */
+/* Bytes in a piece of chunks that were not known. Of one that no worker has yet. */
+static uint64_t unknown_bytes(const cm_source *source, uint64_t first)
+{
+    uint64_t bytes = 0, end = first + CM_PIECE_CHUNKS, chunks = cm_chunk_count(source->size);
+    for (uint64_t i = first; i < end && i < chunks; i++)
+        if (!source->read || !source->read[i])
+            bytes += source->size - i * CM_CHUNK < CM_CHUNK ? source->size - i * CM_CHUNK : CM_CHUNK;
+    return bytes;
+}
+
+/* An empty buffer has one piece, of no bytes. */
 static bool is_known(const cm_source *source, uint64_t first)
 {
-    uint64_t left = cm_chunk_count(source->size) - first;
-    return source->read && !memchr(source->read + first, 0, left < CM_PIECE_CHUNKS ? left : CM_PIECE_CHUNKS);
+    return source->size && unknown_bytes(source, first) == 0;
 }
 
 /* The event of a buffer, and its source. NULL: out of memory, which is noted. */
@@ -254,7 +263,7 @@ static cm_source *begin_source(cm_pod *pod, enum cm_buffer_kind kind, const void
 /* Hands the pieces that are not known to the workers. */
 static void enqueue_source(cm_pod *pod, cm_source *source)
 {
-    uint64_t size = source->size, chunks = cm_chunk_count(size);
+    uint64_t chunks = cm_chunk_count(source->size);
     size_t pieces = 0;
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS)
         pieces += !is_known(source, first);
@@ -262,8 +271,7 @@ static void enqueue_source(cm_pod *pod, cm_source *source)
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS) {
         if (is_known(source, first))
             continue;
-        uint64_t left = size - first * CM_CHUNK, most = (uint64_t)CM_PIECE_CHUNKS * CM_CHUNK;
-        cm_item item = {.source = source, .first_chunk = first, .bytes = left < most ? left : most};
+        cm_item item = {.source = source, .first_chunk = first, .bytes = unknown_bytes(source, first)};
         int result = cm_save_enqueue(pod->save, &item, 1);
         if (result && !pod->body.error)
             pod->body.error = result;

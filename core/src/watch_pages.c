@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "watch_pages.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <link.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,17 +152,22 @@ bool cm_pages_pinned(const cm_pages *pages)
     return !line || strtoull(line + strlen("\nVmPin:"), NULL, 10) > 0;
 }
 
+/* Asked with each save: looking through what is loaded takes microseconds, dlopen searches all directories. */
+static int is_driver(struct dl_phdr_info *library, size_t size, void *found)
+{
+    static const char *const drivers[] = {"libcuda.so.", "libhsa-runtime64.so."};
+    (void)size;
+    const char *slash = strrchr(library->dlpi_name, '/'), *name = slash ? slash + 1 : library->dlpi_name;
+    for (size_t i = 0; i < sizeof drivers / sizeof *drivers; i++)
+        *(bool *)found |= strncmp(name, drivers[i], strlen(drivers[i])) == 0;
+    return *(bool *)found;
+}
+
 bool cm_pages_driven(void)
 {
-    static const char *const drivers[] = {"libcuda.so.1", "libhsa-runtime64.so.1"};
-    for (size_t i = 0; i < sizeof drivers / sizeof *drivers; i++) {
-        void *driver = dlopen(drivers[i], RTLD_LAZY | RTLD_NOLOAD);
-        if (driver)
-            dlclose(driver);
-        if (driver)
-            return true;
-    }
-    return false;
+    bool found = false;
+    dl_iterate_phdr(is_driver, &found);
+    return found;
 }
 
 /* ---- ranges ------------------------------------------------------------------------------------------------------ */
