@@ -17,8 +17,9 @@ enum {
     PROBE_MIN = 4096,
     PROBE = 2048,
     DELTA_LEVEL = 3,
-    DELTA_MATCH = 64,   /* what is the same in the base comes in runs of at least that many bytes */
-    DELTA_RATE_LOG = 5, /* of which one at every 2^5th byte, about, is remembered */
+    DELTA_USUAL = 256 << 10, /* of base and content: bytes that the usual search remembers */
+    DELTA_MATCH = 64,        /* what is the same in the base comes in runs of at least that many bytes */
+    DELTA_RATE_LOG = 5,      /* of which one at every 2^5th byte, about, is remembered */
 };
 
 /* zstd contexts are expensive to make: one of each per thread, freed when the thread ends. */
@@ -131,15 +132,19 @@ int cm_record_encode(int level, const void *content, size_t size, cm_buffer *rec
 
 /*
  * Arrays of few different values, where each is found again a few bytes before, hide the long matches from the usual search:
- * so those are looked for by themselves, with room to remember all of the base.
+ * so those are looked for by themselves, with room to remember all of the base. That takes three times as long. Content that does not
+ * compress by itself hides nothing, and the usual search remembers all of a small base.
  */
-static void set_delta(ZSTD_CCtx *context, size_t size)
+static void set_delta(ZSTD_CCtx *context, const void *content, size_t size, size_t base)
 {
-    int log = 12;
-    while (log < 20 && (size_t)1 << (log + DELTA_RATE_LOG - 1) < size)
-        log++;
+    bool hides = base + size > DELTA_USUAL || compressible(context, content, size);
     ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
     ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, DELTA_LEVEL);
+    if (!hides)
+        return;
+    int log = 12;
+    while (log < 20 && (size_t)1 << (log + DELTA_RATE_LOG - 1) < base + size)
+        log++;
     ZSTD_CCtx_setParameter(context, ZSTD_c_enableLongDistanceMatching, 1);
     ZSTD_CCtx_setParameter(context, ZSTD_c_ldmMinMatch, DELTA_MATCH);
     ZSTD_CCtx_setParameter(context, ZSTD_c_ldmHashRateLog, DELTA_RATE_LOG);
@@ -161,7 +166,7 @@ int cm_record_encode_delta(const cm_base *base, const void *content, size_t size
         return cm_fail(ENOMEM, "out of memory compressing %zu bytes", size);
     size_t n = 0;
     if (at) {
-        set_delta(context, base->content.size + size);
+        set_delta(context, content, size, base->content.size);
         ZSTD_CCtx_refPrefix(context, base->content.data, base->content.size); /* for this one frame */
         n = ZSTD_compress2(context, at, most - start, content, size);
         ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
