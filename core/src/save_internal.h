@@ -231,6 +231,8 @@ int cm_source_detach_device(cm_save *save, cm_source *source, uint64_t *room);
 CM_MUST_USE int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count);
 /* If the store has a chunk's content, whose fingerprint is given: takes its id over. Of a source that no worker has yet. */
 bool cm_source_know(cm_save *save, cm_source *source, uint64_t chunk, cm_fingerprint key);
+/* Room for the chunks that are left. In huge pages, unless few are: to fault small ones in takes longer than to copy. */
+uint8_t *cm_source_copy_new(const cm_source *source);
 /* Takes part in the work until the queue is empty and all workers have ended. */
 CM_MUST_USE int cm_save_drain(cm_save *save);
 /* Keeps the first error and this thread's sentence; every later step sees it. */

@@ -649,8 +649,7 @@ static void set_detaching(cm_save *save, bool detaching)
     pthread_mutex_unlock(&save->lock);
 }
 
-/* Room for the chunks that are left. In huge pages, unless few are: to fault small ones in takes longer than to copy. */
-static uint8_t *copy_new(const cm_source *source)
+uint8_t *cm_source_copy_new(const cm_source *source)
 {
     uint64_t count = cm_chunk_count(source->size), left = 0;
     for (uint64_t i = 0; i < count; i++)
@@ -677,7 +676,7 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
             source->read[*chunk] = true;
             continue;
         }
-        if (o.size > *room || (!source->copy && !(source->copy = copy_new(source))))
+        if (o.size > *room || (!source->copy && !(source->copy = cm_source_copy_new(source))))
             return -1;
         memcpy(source->copy + *chunk * CM_CHUNK, o.data, o.size);
         *room -= o.size;

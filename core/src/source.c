@@ -6,11 +6,7 @@
 #include "save_internal.h"
 #include "tree.h"
 
-#include <sys/mman.h>
-
 _Static_assert((int)CM_DEVICE_CHUNK == (int)CM_CHUNK, "devices hash chunks");
-
-enum { HUGE_PAGE = 2 << 20 };
 
 int cm_device_read(const cm_device_memory *memory, void *head)
 {
@@ -34,8 +30,28 @@ int cm_device_look(const cm_save *save, const cm_device_memory *memory, void *he
     return cm_fail(-result, "%s", memory->ops->message());
 }
 
+/* Takes over what a chunk was when it was looked at last, if it is that now. */
+static bool is_as_seen(cm_source *source, uint64_t chunk, const cm_sight *sight, cm_fingerprint key)
+{
+    if (!cm_fingerprint_equal(sight->key, key))
+        return false;
+    source->chunks[chunk] = sight->id;
+    atomic_fetch_add_explicit(&source->stored, sight->stored, memory_order_relaxed);
+    return true;
+}
+
+/* Only what is in the store itself: what this save has put may not get there. */
+static void note_sight(const cm_save *save, const cm_source *source, uint64_t chunk, cm_sight *sight,
+                       cm_fingerprint key)
+{
+    *sight = (cm_sight){.id = source->chunks[chunk]};
+    if (cm_known_find_in(save->store->known, save->epoch, &sight->id, &sight->stored))
+        sight->key = key;
+}
+
 void cm_source_know_hashed(cm_save *save, cm_source *source, const cm_device_hash *hashes)
 {
+    cm_sight *sights = save->held ? NULL : cm_sights_of(save->store->sights, &source->device, save->epoch);
     cm_fingerprint last = {0, 0}; /* no content has this one */
     for (uint64_t i = 0; i < cm_chunk_count(source->size); i++) {
         cm_fingerprint key = cm_fingerprint_from(hashes[i].low, hashes[i].high);
@@ -44,8 +60,12 @@ void cm_source_know_hashed(cm_save *save, cm_source *source, const cm_device_has
         if (run) {
             source->chunks[i] = source->chunks[i - 1];
             source->read[i] = source->read[i - 1];
+        } else if (sights && is_as_seen(source, i, &sights[i], key)) {
+            source->read[i] = true;
         } else {
             source->read[i] = cm_source_know(save, source, i, key);
+            if (sights && source->read[i])
+                note_sight(save, source, i, &sights[i], key);
         }
     }
 }
@@ -58,25 +78,13 @@ int cm_source_fetch(const cm_source *source, uint64_t first, uint64_t size, uint
     return result ? cm_fail(-result, "%s", memory->ops->message()) : 0;
 }
 
-/* Memory for copies, in pages that are quick to get where most of it will be used. */
-static uint8_t *copy_new(uint64_t size, uint64_t used)
-{
-    void *memory;
-    if (size < HUGE_PAGE || used < size / 2)
-        return malloc(size);
-    if (posix_memalign(&memory, HUGE_PAGE, size))
-        return NULL;
-    (void)madvise(memory, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    return memory;
-}
-
 int cm_source_detach_device(cm_save *save, cm_source *source, uint64_t *room)
 {
     uint64_t count = cm_chunk_count(source->size), needed = 0;
     for (uint64_t i = 0; i < count; i++)
         if (!source->read[i])
             needed += i + 1 < count ? CM_CHUNK : source->size - i * CM_CHUNK;
-    uint8_t *copy = needed <= *room ? copy_new(source->size, needed) : NULL;
+    uint8_t *copy = needed <= *room ? cm_source_copy_new(source) : NULL;
     if (!copy)
         return -1;
     int result = cm_source_fetch(source, 0, source->size, copy);

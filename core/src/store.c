@@ -46,13 +46,15 @@ static int wrap(cm_backend *backend, const char *path, unsigned flags, cm_store 
         store->places = cm_fingerprints_new();
         store->tree_nodes = cm_tree_nodes_new();
         store->watch = store->fingerprints ? cm_watch_new(store->fingerprints) : NULL;
+        store->sights = cm_sights_new();
     }
     if (!store || !store->path || !store->known || !store->fingerprints || !store->places || !store->tree_nodes ||
-        !store->watch) {
+        !store->watch || !store->sights) {
         if (store) {
             free(store->path);
             cm_known_free(store->known);
             cm_watch_free(store->watch);
+            cm_sights_free(store->sights);
             cm_fingerprints_free(store->fingerprints);
             cm_fingerprints_free(store->places);
             cm_tree_nodes_free(store->tree_nodes);
@@ -149,6 +151,7 @@ void cm_store_unref(cm_store *store)
     pthread_cond_destroy(&store->save_done);
     cm_known_free(store->known);
     cm_watch_free(store->watch);
+    cm_sights_free(store->sights);
     cm_fingerprints_free(store->fingerprints);
     cm_fingerprints_free(store->places);
     cm_tree_nodes_free(store->tree_nodes);

@@ -9,6 +9,7 @@
 #include "fingerprint.h"
 #include "id.h"
 #include "known.h"
+#include "sights.h"
 #include "watch.h"
 
 #include <pthread.h>
@@ -26,6 +27,7 @@ struct cm_store {
     struct cm_tree_nodes *tree_nodes; /* tree.h */
     cm_known *known;                  /* of a writer */
     cm_watch *watch;                  /* of a writer */
+    cm_sights *sights;                /* of a writer; for the save that goes on */
     pthread_mutex_t save_lock;        /* guards the next three: one save, or move of a ref, at a time */
     pthread_cond_t save_done;
     bool saving;

@@ -7,6 +7,7 @@
 #include <chipmink/device.h>
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 enum { WARPS_A_BLOCK = 8 };
 
@@ -34,15 +35,11 @@ __global__ void __launch_bounds__(WARPS_A_BLOCK * 32) hash_chunks(cm_rt_hash wor
     }
 }
 
-/* A function of the driver; NULL: there is none, and the error that says so is left in *error. */
-static void *driver(const char *name, cudaError_t *error)
+/* A function of the driver that the runtime has loaded; NULL: there is no driver. */
+static void *driver(const char *name)
 {
-    void *function = NULL;
-    cudaDriverEntryPointQueryResult found;
-    *error = cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
-    if (*error == cudaSuccess && !function)
-        *error = cudaErrorInsufficientDriver;
-    return *error == cudaSuccess ? function : NULL;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    return library ? dlsym(library, name) : NULL;
 }
 
 extern "C" int cm_rt_count(int *count)
@@ -53,15 +50,14 @@ extern "C" int cm_rt_count(int *count)
 /* A thread of Python's may have no context yet, and would get one on device 0 if the current device were asked for instead. */
 extern "C" int cm_rt_enter(int device, void **before)
 {
-    cudaError_t error;
     CUcontext context = NULL;
-    get_context get = (get_context)driver("cuCtxGetCurrent", &error);
+    get_context get = (get_context)driver("cuCtxGetCurrent");
     if (!get)
-        return error;
+        return cudaErrorInsufficientDriver;
     if (get(&context) != CUDA_SUCCESS)
         return cudaErrorInitializationError;
     *before = context;
-    error = cudaSetDevice(device);
+    cudaError_t error = cudaSetDevice(device);
     if (error != cudaSuccess)
         cm_rt_leave(context);
     return error;
@@ -69,8 +65,7 @@ extern "C" int cm_rt_enter(int device, void **before)
 
 extern "C" void cm_rt_leave(void *before)
 {
-    cudaError_t error;
-    set_context set = (set_context)driver("cuCtxSetCurrent", &error);
+    set_context set = (set_context)driver("cuCtxSetCurrent");
     if (set)
         set((CUcontext)before);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library for devices over a double of the runtime: hashes, which bytes cross the bus, waiting, failures. */
-#include "support.h"
+#include "fixture.h"
 
 #include "double.h"
 #include "hash_chunk.h"
+#include "tree.h"
 
 #include <chipmink/device.h>
 #include <errno.h>
@@ -106,10 +107,10 @@ START_TEST(test_look_at_more_than_a_slot_has_room_for)
     uint8_t head[CM_DEVICE_HEAD];
     ck_assert_int_eq(ops->look(context, 0, address_of(memory), size, 7, head, hashes), 0);
     ck_assert_uint_eq(double_calls(DOUBLE_HASH), 2);
-    XXH128_hash_t whole = XXH3_128bits_withSeed(memory, CM_DEVICE_CHUNK, 7);
+    XXH128_hash_t full = XXH3_128bits_withSeed(memory, CM_DEVICE_CHUNK, 7);
     XXH128_hash_t last = XXH3_128bits_withSeed(memory, CM_DEVICE_CHUNK - 5, 7);
     for (uint64_t i = 0; i < most + 1; i++)
-        ck_assert_uint_eq(hashes[i].low, whole.low64);
+        ck_assert_uint_eq(hashes[i].low, full.low64);
     ck_assert_uint_eq(hashes[most + 1].low, last.low64);
     free(hashes);
     munmap(memory, size);
@@ -226,6 +227,132 @@ START_TEST(test_a_fork_is_refused)
 }
 END_TEST
 
+/* ---- in a save ----------------------------------------------------------------------------------------------------- */
+
+static void set_up_save(void)
+{
+    set_up();
+    setup_store();
+}
+
+static void tear_down_save(void)
+{
+    teardown_store();
+    tear_down();
+}
+
+/* Builds a variable that is a buffer, of the device's memory or of the host's. */
+static void build(cm_save *save, const char *name, const uint8_t *memory, size_t size, bool on_device)
+{
+    ck_ok(cm_save_variable_begin(save, name));
+    cm_pod *pod = cm_save_pod_new(save, NULL, CM_POD_OBJECT);
+    uint8_t head[CM_DEVICE_HEAD];
+    const cm_device_memory there = {ops, context, 0, address_of(memory), size};
+    if (on_device)
+        ck_ok(cm_pod_device_buffer(pod, &there, head));
+    else
+        cm_pod_buffer(pod, CM_BUFFER_WRITABLE, memory, size);
+    uint32_t index = cm_body_memoize(cm_pod_body(pod));
+    ck_ok(cm_save_pod_finish(save, pod, index));
+    ck_ok(cm_save_variable_end(save, pod, index, "bytearray", "bytes"));
+}
+
+static cm_id content_of(cm_checkpoint *checkpoint)
+{
+    const cm_variable *variables;
+    size_t count;
+    ck_ok(cm_checkpoint_variables(checkpoint, &variables, &count));
+    ck_assert_uint_eq(count, 1);
+    cm_id content = variables[0].content;
+    cm_checkpoint_unref(checkpoint);
+    return content;
+}
+
+static cm_id save_one(const uint8_t *memory, size_t size, bool on_device)
+{
+    cm_save *save = begin(store, "s");
+    build(save, "x", memory, size, on_device);
+    return content_of(finish(save));
+}
+
+/* Random changes: the same content from the device as from the host, and nothing crosses the bus but what changed. */
+START_TEST(test_saves_are_those_of_the_host)
+{
+    enum { CHUNKS = 40, SIZE = CHUNKS * CM_DEVICE_CHUNK + 1000, ROUNDS = 40 };
+    uint8_t *memory = memory_new(SIZE), *copy = malloc(SIZE);
+    uint64_t state = 5;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t expected = 0;
+        for (size_t i = 0; i <= CHUNKS; i++) {
+            state = state * 6364136223846793005U + 1442695040888963407U;
+            if (round && state >> 60)
+                continue;
+            size_t size = i < CHUNKS ? CM_DEVICE_CHUNK : 1000;
+            seeded_fill(state, memory + i * CM_DEVICE_CHUNK, size);
+            expected += size;
+        }
+        memcpy(copy, memory, SIZE);
+        if (round == ROUNDS / 2)
+            collect(); /* another epoch: what was known is found anew */
+        uint64_t before = double_copied();
+        cm_id there = save_one(memory, SIZE, true);
+        ck_assert_uint_le(expected, double_copied() - before);
+        if (round != ROUNDS / 2)
+            ck_assert_uint_le(double_copied() - before, expected + CM_DEVICE_HEAD);
+        cm_id here = save_one(copy, SIZE, false);
+        ck_assert(cm_id_equal(&there, &here));
+    }
+    no_damage();
+    free(copy);
+    free(memory);
+}
+END_TEST
+
+/* What is there when cm_save_detach returns is what is saved, while the workers are at it. */
+START_TEST(test_detach)
+{
+    enum { SIZE = 400 * CM_DEVICE_CHUNK };
+    uint8_t *memory = memory_new(SIZE), *copy = malloc(SIZE);
+    for (uint64_t round = 0; round < 6; round++) {
+        seeded_fill(round, memory + (round % 2 ? SIZE / 2 : 0), SIZE / 2);
+        memcpy(copy, memory, SIZE);
+        cm_save *save = begin(store, "s");
+        build(save, "x", memory, SIZE, true);
+        ck_ok(cm_save_commit(save, NULL, NULL));
+        uint64_t taken;
+        ck_assert(cm_save_detach(save, round == 3 ? 1000 : SIZE, NULL, 0, &taken)); /* with no room it waits */
+        memset(memory, (int)round, SIZE);
+        ck_ok(cm_save_wait(save, 60000));
+        cm_id there = content_of(cm_save_checkpoint(save));
+        cm_save_free(save);
+        cm_id here = save_one(copy, SIZE, false);
+        ck_assert(cm_id_equal(&there, &here));
+        memcpy(memory, copy, SIZE);
+    }
+    no_damage();
+    free(copy);
+    free(memory);
+}
+END_TEST
+
+START_TEST(test_buffers_that_are_looked_at_by_the_thousand)
+{
+    enum { COUNT = 1100, SIZE = 1 << 20 };
+    uint8_t *memory = memory_new(COUNT * CM_DEVICE_CHUNK + SIZE);
+    for (int round = 0; round < 2; round++) {
+        cm_save *save = begin(store, "s");
+        for (int i = 0; i < COUNT; i++) {
+            char name[16];
+            snprintf(name, sizeof name, "x%d", i);
+            build(save, name, memory + (size_t)i * CM_DEVICE_CHUNK, SIZE, true);
+        }
+        cm_checkpoint_unref(finish(save));
+    }
+    no_damage();
+    free(memory);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("device");
@@ -240,6 +367,13 @@ int main(void)
     tcase_add_test(tests, test_only_plain_memory_of_that_device);
     tcase_add_test(tests, test_failures);
     tcase_add_test(tests, test_a_fork_is_refused);
+    TCase *saves = tcase_create("saves");
+    tcase_add_checked_fixture(saves, set_up_save, tear_down_save);
+    tcase_set_timeout(saves, 120);
+    tcase_add_test(saves, test_saves_are_those_of_the_host);
+    tcase_add_test(saves, test_detach);
+    tcase_add_test(saves, test_buffers_that_are_looked_at_by_the_thousand);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, saves);
     return run_suite(suite);
 }
