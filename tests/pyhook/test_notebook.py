@@ -489,7 +489,7 @@ def _told(owner, name, what):
         return inner(*args, **kwargs)
     setattr(owner, name, outer)
 _told(_kernel.session, 'send', lambda _, what, *more: 'reply' in what and _order.append(what))
-_told(chipmink._store.Session, '_take_in', lambda *_: _order.append('save'))
+_told(chipmink._attachment.Attachment, '_after_cell', lambda *_: _order.append('save'))
 """
 
 
