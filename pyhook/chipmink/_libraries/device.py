@@ -39,7 +39,8 @@ class Devices:
         """Give what memory of a device is saved as, while `owner` keeps it.
 
         None: it has to be copied by who has it. There is no such library, no device that it can
-        use, the process was made by fork, or the memory is of a kind that it leaves alone.
+        use, the process that used it has forked this one, or the memory is of a kind that it leaves
+        alone.
         """
         library = self._loaded() if size else None
         try:
@@ -48,10 +49,12 @@ class Devices:
             return None
 
     def _loaded(self) -> Any:
-        if os.environ.get("CHIPMINK_DEVICE") == "off" or os.getpid() != self._process:
+        forked = self._asked and os.getpid() != self._process
+        if forked or os.environ.get("CHIPMINK_DEVICE") == "off":
             return None
         with self._lock:
             if not self._asked:
+                self._process = os.getpid()
                 self._asked = True
                 try:
                     self._library = _core.Device(self._path)
