@@ -308,15 +308,17 @@ static int fetch_piece(batch *b, const cm_item *item, const uint8_t **fetched)
     const cm_source *source = item->source;
     if (!source->device.ops)
         return 0;
+    uint64_t left = source->size - item->first_chunk * CM_CHUNK, most = (uint64_t)CM_PIECE_CHUNKS * CM_CHUNK;
+    uint64_t size = left < most ? left : most; /* of all of it: each chunk goes to its place */
     cm_buffer_clear(&b->piece);
-    uint8_t *piece = cm_buffer_extend(&b->piece, item->bytes);
+    uint8_t *piece = cm_buffer_extend(&b->piece, size);
     if (!piece)
         return cm_fail(ENOMEM, "out of memory for what is copied from a device");
     make_way(b->save);
     int result = 0;
     lock_memory(b->save, source);
     if (!source->data) {
-        result = cm_source_fetch(source, item->first_chunk, item->bytes, piece);
+        result = cm_source_fetch(source, item->first_chunk, size, piece);
         *fetched = piece;
     }
     pthread_rwlock_unlock(&b->save->memory);
