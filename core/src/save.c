@@ -245,7 +245,6 @@ int cm_save_start(cm_save *save)
     save->held = false;
     if (save->detached_ns)
         save->begin_ns += cm_now_ns() - save->detached_ns; /* waiting is neither walking nor writing */
-    cm_save_start_workers(save);
     return 0;
 }
 
@@ -262,6 +261,7 @@ int cm_save_commit(cm_save *save, const char *message, const char *code)
     if (error)
         return cm_fail(error, "no thread for writing the checkpoint could be started");
     save->committer_started = true;
+    cm_save_start_workers(save); /* for what none was started for yet */
     return 0;
 }
 

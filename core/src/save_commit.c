@@ -336,7 +336,6 @@ static int commit(cm_save *save)
 void *cm_save_committer(void *arg)
 {
     cm_save *save = arg;
-    cm_save_enter_thread(save);
     int result = cm_save_drain(save);
     if (!result)
         result = commit(save);

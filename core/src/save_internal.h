@@ -201,7 +201,8 @@ struct cm_save {
     cm_cell *cell;
     uint64_t built; /* bytes of pods, while it is held */
     bool if_changed;
-    bool behind;    /* its threads have little priority */
+    bool behind;    /* nobody waits for it */
+    bool reserved;  /* workers take nothing new, but for the committer */
     bool unchanged; /* and so nothing was committed: `checkpoint` is the parent */
     cm_checkpoint *checkpoint;
 };
@@ -241,11 +242,9 @@ bool cm_save_failed(cm_save *save);
 /* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. `place`: NULL for none. */
 CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content,
                                    cm_id *id);
-/* For what was enqueued while the save was held. */
+/* For what was enqueued while none were started. */
 void cm_save_start_workers(cm_save *save);
 void cm_save_stop_workers(cm_save *save);
-/* What each thread of a save begins with. */
-void cm_save_enter_thread(const cm_save *save);
 
 /* save.c */
 int64_t cm_now_ns(void);

@@ -5,9 +5,7 @@
 #include "codec.h"
 #include "tree.h"
 
-#include <sched.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +16,7 @@ enum {
     POP_BYTES = 256 << 10,
     MISSES_MOST = 8, /* see cm_luck */
     RETRY_EVERY = 32,
-    BEHIND_NICE = 10,
+    START_BEHIND = 64 << 20, /* for whoever hands over more is not to be disturbed in it */
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
 };
 
@@ -451,15 +449,18 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
 
 /* ---- the queue --------------------------------------------------------------------------------------------------- */
 
-/* Takes some items; waits for them unless the queue is closing. 0: there will be no more. Called and returns locked. */
-static size_t pop(cm_save *save, cm_item items[POP_ITEMS])
+/*
+ * Takes some items; waits for them unless the queue is closing. 0: there will be no more. Who waits has none, so that nobody waits
+ * for them. Called and returns locked.
+ */
+static size_t pop(cm_save *save, bool committer, cm_item items[POP_ITEMS])
 {
     for (;;) {
         if (save->error || save->cancelled)
             return 0;
-        if (save->queue_count)
+        if (save->queue_count && (committer || !save->reserved))
             break;
-        if (save->closing)
+        if (save->closing && !save->queue_count)
             return 0;
         save->idle++;
         pthread_cond_wait(&save->work, &save->lock);
@@ -477,7 +478,7 @@ static size_t pop(cm_save *save, cm_item items[POP_ITEMS])
 }
 
 /* One worker's life; also the committer's part in it. */
-static int work(cm_save *save)
+static int work(cm_save *save, bool committer)
 {
     cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
     cm_buffer content = CM_BUFFER_INIT;
@@ -486,7 +487,7 @@ static int work(cm_save *save)
         b->save = save;
     cm_item items[POP_ITEMS];
     pthread_mutex_lock(&save->lock);
-    for (size_t count; !result && (count = pop(save, items)) > 0;) {
+    for (size_t count; !result && (count = pop(save, committer, items)) > 0;) {
         pthread_mutex_unlock(&save->lock);
         uint64_t bytes = 0;
         for (size_t i = 0; i < count && !result; i++) {
@@ -518,23 +519,9 @@ static int work(cm_save *save)
     return result;
 }
 
-/*
- * Of a thread alone, as Linux has it. It can still hold a lock that somebody waits for, on processors that others keep busy: so it
- * is given little time, and not none.
- */
-void cm_save_enter_thread(const cm_save *save)
-{
-    static const struct sched_param none;
-    if (!save->behind)
-        return;
-    (void)!sched_setscheduler(0, SCHED_BATCH, &none); /* it interrupts nobody when it wakes up */
-    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), BEHIND_NICE);
-}
-
 static void *worker(void *save)
 {
-    cm_save_enter_thread(save);
-    (void)work(save); /* its error is the save's */
+    (void)work(save, false); /* its error is the save's */
     return NULL;
 }
 
@@ -566,11 +553,7 @@ static bool queue_room(cm_save *save, size_t count)
 /* With the lock held. False: there are enough; without any the committer does it all. */
 static bool start_worker(cm_save *save)
 {
-    unsigned most = cores(),
-             others = 2; /* the committer, and who is not to be disturbed: a store server works as much as we do */
-    if (save->behind)
-        most = most > others ? most - others : 0;
-    if (save->worker_count >= most || pthread_create(&save->workers[save->worker_count], NULL, worker, save) != 0)
+    if (save->worker_count >= cores() || pthread_create(&save->workers[save->worker_count], NULL, worker, save) != 0)
         return false;
     save->worker_count++;
     return true;
@@ -592,7 +575,7 @@ int cm_save_enqueue(cm_save *save, const cm_item *items, size_t count)
         }
         if (save->idle)
             pthread_cond_signal(&save->work);
-        if (save->queue_bytes > START_BYTES && !save->idle && !save->held)
+        if (save->queue_bytes > (save->behind ? START_BEHIND : START_BYTES) && !save->idle && !save->held)
             start_worker(save);
     }
     pthread_mutex_unlock(&save->lock);
@@ -604,6 +587,15 @@ void cm_save_start_workers(cm_save *save)
     pthread_mutex_lock(&save->lock);
     for (uint64_t bytes = START_BYTES; bytes < save->queue_bytes && start_worker(save); bytes += START_BYTES)
         ;
+    pthread_mutex_unlock(&save->lock);
+}
+
+void cm_save_make_way(cm_save *save, bool busy)
+{
+    pthread_mutex_lock(&save->lock);
+    save->reserved = busy && save->behind;
+    if (!save->reserved)
+        pthread_cond_broadcast(&save->work);
     pthread_mutex_unlock(&save->lock);
 }
 
@@ -625,7 +617,7 @@ int cm_save_drain(cm_save *save)
     save->closing = true;
     pthread_cond_broadcast(&save->work);
     pthread_mutex_unlock(&save->lock);
-    int result = work(save);
+    int result = work(save, true);
     cm_save_stop_workers(save);
     pthread_mutex_lock(&save->lock);
     if (save->error)

@@ -118,7 +118,7 @@ def _tasks() -> str:
         names = frame.f_globals if frame is not None else {"__name__": "__main__"}
         if root(names.get("__name__")) not in _TASKS:
             return f"the asyncio task {task.get_name()} is running"
-    for handle in list(getattr(loop, "_scheduled", ())):
+    for handle in (*getattr(loop, "_scheduled", ()), *getattr(loop, "_ready", ())):
         if not handle._cancelled and not is_installed(handle._callback):
             return "a callback is scheduled with the asyncio loop"
     return ""

@@ -338,6 +338,7 @@ class Attachment:
         if self._background is None or self._detached:
             return
         begun = time.monotonic()
+        self._background.busy(True)
         with self._lock:
             self._pure = self._checks and is_pure(code, self._namespace)
             if self._pure:
@@ -393,6 +394,8 @@ class Attachment:
 
     def _after_cell(self, code: str, cell: Cell | None, own: bool) -> None:
         """Save after a cell; never raise. `own`: it was nothing but commands of ours."""
+        if self._background is not None:
+            self._background.busy(False)
         with self._lock:
             if self._detached:
                 return

@@ -55,6 +55,7 @@ class Background:
         self._changed = threading.Condition()
         self._queue: collections.deque[_Entry] = collections.deque()
         self._failed = False  # the first has
+        self._busy = False  # a cell runs
         self._done: list[Outcome] = []
         self._thread: threading.Thread | None = None
 
@@ -94,6 +95,7 @@ class Background:
             kept = sum(each.size for each in self._queue)
         size = pending._protect(max(_pending.COPY_MOST - kept, 0), spared)
         if size is None:  # it is too much to be kept: it must be written first
+            self.busy(False)
             with contextlib.suppress(KeyboardInterrupt), self._changed:
                 self._changed.wait_for(lambda: self._failed or not entry.held)
             if pending._protect(_pending.COPY_MOST, spared) is None:
@@ -101,8 +103,18 @@ class Background:
         elif entry.held:
             entry.size += size
 
+    def busy(self, busy: bool) -> None:
+        """Leave a processor to the program, or have all of them again."""
+        with self._changed:
+            self._busy = busy
+            pending = [entry.pending for entry in self._queue if entry.pending is not None]
+        for each in pending:
+            each._make_way(busy)
+
     def wait(self, seconds: float) -> bool:
         """Wait until all are done, or one has failed; whether that is so."""
+        if seconds > 0:
+            self.busy(False)
         with self._changed:
             return self._changed.wait_for(lambda: self._failed or not self._queue, seconds)
 
@@ -141,6 +153,8 @@ class Background:
         return [Outcome(job, None, error) for job in jobs]
 
     def _add(self, entry: _Entry) -> None:
+        if entry.pending is not None:
+            entry.pending._make_way(self._busy)
         with self._changed:
             self._queue.append(entry)
             self._changed.notify_all()

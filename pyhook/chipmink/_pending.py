@@ -159,6 +159,12 @@ class PendingSave:
             self._repeat = None
             return 0 if self._saving is None else self._saving.detach(most, spared)
 
+    def _make_way(self, busy: bool) -> None:
+        """Work with one thread only while others are busy."""
+        saving = self._saving
+        if saving is not None:
+            saving.make_way(busy)
+
     def _end(self) -> None:
         """Wait for the end of it, before something else is done to the store."""
         if os.getpid() != self._process:

@@ -346,6 +346,17 @@ static PyObject *detach(PyObject *object, PyObject *args)
     return PyLong_FromUnsignedLongLong(taken);
 }
 
+static PyObject *make_way(PyObject *object, PyObject *busy)
+{
+    const saving_object *self = (saving_object *)object;
+    int truth = PyObject_IsTrue(busy);
+    if (truth < 0)
+        return NULL;
+    if (self->save) /* beside all other methods */
+        cm_save_make_way(self->save, truth);
+    Py_RETURN_NONE;
+}
+
 static PyObject *start(PyObject *object, PyObject *args)
 {
     saving_object *self = (saving_object *)object;
@@ -419,6 +430,8 @@ static PyMethodDef methods[] = {
                "memory; None: there would be more than `limit`, and nothing may change yet.")},
     {"start", start, METH_VARARGS,
      PyDoc_STR("start(message, code)\n--\n\nGoes on with a save for later; if that fails, it has ended.")},
+    {"make_way", make_way, METH_O,
+     PyDoc_STR("make_way(busy)\n--\n\nOf a save behind: while others are `busy`, one thread works for it.")},
     {"unsaved", unsaved, METH_NOARGS, PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
     {NULL, NULL, 0, NULL},
 };

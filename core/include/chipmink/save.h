@@ -251,8 +251,13 @@ CM_API CM_MUST_USE int cm_save_set_cell(cm_save *save, const cm_cell *cell);
  * does not list, none is made, and cm_save_checkpoint gives the parent.
  */
 CM_API void cm_save_if_changed(cm_save *save);
-/* Before anything is built: nobody waits for it, so it leaves the processors, and one of them altogether, to others. */
+/* Before anything is built: nobody waits for it, so it makes way for others. */
 CM_API void cm_save_behind(cm_save *save);
+/*
+ * At any time, of a save behind: while others are `busy` one thread works for it, and more when they are not. What they have begun
+ * is finished first. Priorities would not do: a store server works as much as who asks it.
+ */
+CM_API void cm_save_make_way(cm_save *save, bool busy);
 
 /*
  * Starts committing what was built, in the background. `message` and `code` may be NULL; copied.
