@@ -26,6 +26,8 @@ enum {
     AT_ONCE = 1 << 20, /* bytes of buffers, and how many of them */
     PARTS = 32,
     BUFFERS_AHEAD = 64 << 20,
+    SAME_MIN = 1 << 16, /* buffers from this size on are compared with so many before them */
+    SAME_BEFORE = 256,
     WORKERS_MOST = 8,
 };
 
@@ -39,6 +41,7 @@ typedef struct out_of_band {
     PyObject *object; /* from when it has memory until it is given to the Unpickler */
     uint8_t *memory;
     uint64_t begun, done; /* bytes that somebody reads or has read; that are there */
+    size_t same;          /* copied from that one, by its number from 1 on, when it is there; 0: read */
 } out_of_band;
 
 typedef struct slot {
@@ -373,6 +376,20 @@ static bool collect_buffers(Ahead *self)
     return true;
 }
 
+/* A buffer that has the same content, and memory that nobody else has seen: by its number from 1 on. 0: none. */
+static size_t find_same(const Ahead *self, const out_of_band *b)
+{
+    if (self->link || b->streamed.size < SAME_MIN)
+        return 0;
+    for (size_t i = self->allocated; i > self->given && self->allocated - i < SAME_BEFORE; i--) {
+        const out_of_band *other = &self->buffers[i - 1];
+        if (other->streamed.size == b->streamed.size && !other->same &&
+            memcmp(&other->streamed.tree, &b->streamed.tree, sizeof b->streamed.tree) == 0)
+            return i;
+    }
+    return 0;
+}
+
 /* Gives memory to buffers that will be asked for soon, so that they can be read. False: an exception is set. */
 static bool allocate_buffers(Ahead *self)
 {
@@ -398,6 +415,8 @@ static bool allocate_buffers(Ahead *self)
         pthread_mutex_lock(&self->lock);
         b->object = made;
         b->memory = memory;
+        b->same = find_same(self, b);
+        b->begun = b->same ? b->streamed.size : 0;
         self->allocated++;
         pthread_mutex_unlock(&self->lock);
     }
@@ -408,6 +427,24 @@ static bool allocate_buffers(Ahead *self)
     return true;
 }
 
+/* The next buffer is there, and nobody else has it yet: those of the same content become copies of it. */
+static void copy_to_same(Ahead *self)
+{
+    const out_of_band *b = &self->buffers[self->given];
+    if (b->streamed.size < SAME_MIN)
+        return;
+    Py_BEGIN_ALLOW_THREADS
+    for (size_t i = self->given + 1; i < self->allocated; i++) {
+        if (self->buffers[i].same != self->given + 1)
+            continue;
+        memcpy(self->buffers[i].memory, b->memory, b->streamed.size);
+        pthread_mutex_lock(&self->lock);
+        self->buffers[i].done = b->streamed.size;
+        pthread_mutex_unlock(&self->lock);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 static PyObject *ahead_next(PyObject *object)
 {
     Ahead *self = (Ahead *)object;
@@ -415,6 +452,7 @@ static PyObject *ahead_next(PyObject *object)
         return NULL; /* in the latter case the Unpickler says that there are not enough buffers */
     if (!await(self, has_buffer))
         return NULL;
+    copy_to_same(self);
     pthread_mutex_lock(&self->lock);
     out_of_band *b = &self->buffers[self->given++];
     PyObject *made = b->object;

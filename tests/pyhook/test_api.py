@@ -507,6 +507,7 @@ def test_many_buffers(path: Path, names: list[str] | None) -> None:
     np = pytest.importorskip("numpy")
     sizes = [0, 1, 4096, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 3 << 20, 30 << 20, 7, 40 << 20, 5]
     many = [np.arange(size // 8 + 1, dtype="<u8") * 3 + i for i, size in enumerate(sizes)]
+    many += [array.copy() for array in many[4:9]] + [many[8].copy()]  # the same, apart
     frozen = np.arange(2 << 20, dtype="u1")
     frozen.flags.writeable = False
     namespace = {"many": many, "frozen": frozen, "small": [np.full(9, i) for i in range(3000)]}
@@ -518,6 +519,7 @@ def test_many_buffers(path: Path, names: list[str] | None) -> None:
     for before, after in zip(many, loaded["many"], strict=True):
         assert after.flags.writeable
         assert np.array_equal(before, after)
+        after[:] = 0
     for i, array in enumerate(loaded["small"]):
         assert array.tolist() == [i] * 9
     if names is None:
