@@ -100,20 +100,23 @@ static bool look_again(cm_rocksdb_backend *store, int result, unsigned *attempts
            ++*attempts < READER_ATTEMPTS && catch_up(store) == 0;
 }
 
-/* The number of the newest log file of the writer, 0: none. */
-static uint64_t newest_log(const cm_rocksdb_backend *store)
+/* The numbers of the oldest and the newest log file of the writer, 0: none. */
+static void find_logs(const cm_rocksdb_backend *store, uint64_t *oldest, uint64_t *newest)
 {
-    uint64_t newest = 0;
+    *oldest = *newest = 0;
     DIR *dir = opendir(store->rocks.path);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         char *end;
         uint64_t number = strtoull(entry->d_name, &end, 10);
-        if (end > entry->d_name && strcmp(end, ".log") == 0 && number > newest)
-            newest = number;
+        if (end == entry->d_name || strcmp(end, ".log") != 0)
+            continue;
+        if (*oldest == 0 || number < *oldest)
+            *oldest = number;
+        if (number > *newest)
+            *newest = number;
     }
     if (dir)
         closedir(dir);
-    return newest;
 }
 
 static bool log_exists(const cm_rocksdb_backend *store, uint64_t number)
@@ -127,21 +130,23 @@ static bool log_exists(const cm_rocksdb_backend *store, uint64_t number)
  * A secondary refuses a log with a damaged record. What is not damaged can still be read, from the state of the store
  * as it is now: the damaged record is passed over, and objects that were in it are missed when they are asked for.
  */
-static int open_once(cm_rocksdb_backend *store)
+static int open_once(cm_rocksdb_backend *store, uint64_t *oldest)
 {
     cm_rocksdb_close(&store->rocks);
-    store->last_log = newest_log(store);
+    find_logs(store, oldest, &store->last_log);
     int result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_SECONDARY);
     if (result == -EILSEQ)
         result = cm_rocksdb_open(&store->rocks, CM_ROCKSDB_STATIC);
     return result;
 }
 
+/* A log that was there and is not any more may have gone between the manifest, which did not have it yet, and its turn to be read. */
 static int open_reader(cm_rocksdb_backend *store)
 {
-    int result = open_once(store);
-    for (int i = 1; i < READER_ATTEMPTS && result == 0 && !log_exists(store, store->last_log); i++)
-        result = open_once(store); /* the log went before it was read, perhaps */
+    uint64_t oldest;
+    int result = open_once(store, &oldest);
+    for (int i = 1; i < READER_ATTEMPTS && result == 0 && !log_exists(store, oldest); i++)
+        result = open_once(store, &oldest);
     return result;
 }
 
@@ -154,7 +159,8 @@ static int open_reader(cm_rocksdb_backend *store)
 static int follow(cm_rocksdb_backend *store, bool *missed)
 {
     pthread_mutex_lock(&store->refresh_lock);
-    uint64_t before = store->last_log, now = newest_log(store);
+    uint64_t before = store->last_log, oldest, now;
+    find_logs(store, &oldest, &now);
     pthread_mutex_unlock(&store->refresh_lock);
     int result = catch_up(store);
     *missed = !log_exists(store, before) || !log_exists(store, now);
