@@ -257,11 +257,11 @@ int cm_save_commit(cm_save *save, const char *message, const char *code)
     save->code = code ? strdup(code) : NULL;
     if ((message && !save->message) || (code && !save->code))
         return cm_fail(ENOMEM, "out of memory");
+    cm_save_start_workers(save); /* for what none was started for yet; the committer ends them, so not beside it */
     int error = pthread_create(&save->committer, NULL, cm_save_committer, save);
     if (error)
         return cm_fail(error, "no thread for writing the checkpoint could be started");
     save->committer_started = true;
-    cm_save_start_workers(save); /* for what none was started for yet */
     return 0;
 }
 

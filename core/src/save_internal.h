@@ -242,7 +242,7 @@ bool cm_save_failed(cm_save *save);
 /* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. `place`: NULL for none. */
 CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content,
                                    cm_id *id);
-/* For what was enqueued while none were started. */
+/* For what was enqueued while none were started. Not once there is a committer, which stops them. */
 void cm_save_start_workers(cm_save *save);
 void cm_save_stop_workers(cm_save *save);
 
