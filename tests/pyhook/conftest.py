@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 import signal
 import subprocess
@@ -21,6 +22,12 @@ from api_support import Command, find_command
 def _ctrl_c() -> None:
     """Let tests have Ctrl-C where it is ignored, as by what a shell runs in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def no_reducers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out those that other tests have put there: they may run at any time."""
+    monkeypatch.setattr(copyreg, "dispatch_table", {})
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ pd = pytest.importorskip("pandas")
 
 from hypothesis import strategies as st  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("no_reducers")
+
 EXAMPLES = 2000 if os.environ.get("CHIPMINK_LONG") else 30
 NAMES = "abcdefgh"
 SIZES = 10, 9_000, 70_000, 300_000

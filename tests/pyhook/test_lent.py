@@ -13,6 +13,8 @@ from chipmink import _lent
 from chipmink._pending import PendingSave
 from chipmink._store import Job
 
+pytestmark = pytest.mark.usefixtures("no_reducers")
+
 ALL = 1 << 40
 SETUP = """
 import functools, types, weakref
