@@ -219,20 +219,21 @@ static void look_at(cm_save *save, cm_source *source)
     save->watched_end = &source->next_watched;
 }
 
-/* Bytes in a piece of chunks that were not known. Of one that no worker has yet. */
+/* Whether all chunks of a piece were known. Of one that no worker has yet. */
+static bool is_known(const cm_source *source, uint64_t first)
+{
+    uint64_t left = cm_chunk_count(source->size) - first;
+    return source->read && !memchr(source->read + first, 0, left < CM_PIECE_CHUNKS ? left : CM_PIECE_CHUNKS);
+}
+
+/* Bytes in a piece of chunks that were not known, likewise. */
 static uint64_t unknown_bytes(const cm_source *source, uint64_t first)
 {
     uint64_t bytes = 0, end = first + CM_PIECE_CHUNKS, chunks = cm_chunk_count(source->size);
     for (uint64_t i = first; i < end && i < chunks; i++)
         if (!source->read || !source->read[i])
-            bytes += source->size - i * CM_CHUNK < CM_CHUNK ? source->size - i * CM_CHUNK : CM_CHUNK;
+            bytes += cm_chunk_size(source->size, i);
     return bytes;
-}
-
-/* An empty buffer has one piece, of no bytes. */
-static bool is_known(const cm_source *source, uint64_t first)
-{
-    return source->size && unknown_bytes(source, first) == 0;
 }
 
 /* The event of a buffer, and its source. NULL: out of memory, which is noted. */

@@ -206,13 +206,12 @@ int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, 
 
 static offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
 {
-    uint64_t start = i * CM_CHUNK, left = source->size - start;
     bool large = cm_chunk_count(source->size) >= CM_PIECE_CHUNKS;
     return (offer){.kind = CM_KIND_CHUNK,
                    .place = {source->page, source->number, 0, i},
                    .luck = large ? &source->luck : &save->chunk_luck,
-                   .data = source->data ? source->data + start : NULL,
-                   .size = left < CM_CHUNK ? (size_t)left : CM_CHUNK,
+                   .data = source->data ? source->data + i * CM_CHUNK : NULL,
+                   .size = (size_t)cm_chunk_size(source->size, i),
                    .id = &source->chunks[i],
                    .stored = &source->stored};
 }

@@ -83,7 +83,7 @@ int cm_source_detach_device(cm_save *save, cm_source *source, uint64_t *room)
     uint64_t count = cm_chunk_count(source->size), needed = 0;
     for (uint64_t i = 0; i < count; i++)
         if (!source->read[i])
-            needed += i + 1 < count ? CM_CHUNK : source->size - i * CM_CHUNK;
+            needed += cm_chunk_size(source->size, i);
     uint8_t *copy = needed <= *room ? cm_source_copy_new(source) : NULL;
     if (!copy)
         return -1;

@@ -18,6 +18,13 @@ static inline uint64_t cm_chunk_count(uint64_t size)
     return size <= CM_CHUNK ? 1 : size / CM_CHUNK + (size % CM_CHUNK != 0);
 }
 
+/* Of the chunk at an index: the last one may be smaller, and that of an empty buffer has nothing. */
+static inline uint64_t cm_chunk_size(uint64_t size, uint64_t i)
+{
+    uint64_t left = size - i * CM_CHUNK;
+    return left < CM_CHUNK ? left : CM_CHUNK;
+}
+
 /* Bytes that each child of the root spans; 0 when the root is itself a chunk. */
 uint64_t cm_tree_child_span(uint64_t size);
 

@@ -380,7 +380,7 @@ uint64_t cm_watch_look(cm_watch *watch, const void *data, uint64_t size, cm_id *
         if (cm_id_is_none(&r->facts[i].id))
             continue;
         ids[i] = r->facts[i].id;
-        watch->unread += i + 1 < cm_chunk_count(size) ? CM_CHUNK : size - i * CM_CHUNK;
+        watch->unread += cm_chunk_size(size, i);
         bool again = i % CM_PIECE_CHUNKS && cm_id_equal(&ids[i], &ids[i - 1]);
         *stored += again ? 0 : r->facts[i].stored; /* as the workers count runs of equal chunks */
     }

@@ -224,10 +224,11 @@ class Attachment:
         if self._claim is None:
             self._begin_branch()
         assert self._claim is not None
-        whole = "\n\n".join(filter(None, (*self._code, code))) or None
-        self._code.clear()
         items = self._items() if anew else None
-        return Job(items, message, whole, self._claim.branch, cell, if_changed and self._saved)
+        job = Job(items, message, code, self._claim.branch, cell, if_changed and self._saved)
+        whole = job.after(self._code)
+        self._code.clear()
+        return whole
 
     def _checkpoint(self, code: str | None = None, **how: Any) -> Checkpoint:
         """Save the namespace, and wait for it."""
@@ -254,7 +255,7 @@ class Attachment:
             if pending is None:
                 self._see(threading.TIMEOUT_MAX)
                 if self._code:  # of what has failed meanwhile
-                    job = job._replace(code="\n\n".join(filter(None, (*self._code, job.code))))
+                    job = job.after(self._code)
                     self._code.clear()
                 pending = background.begin(job)
             if _around.unnamed_code():  # may run at any time

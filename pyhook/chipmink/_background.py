@@ -147,8 +147,7 @@ class Background:
             jobs.append(self._queue.popleft().job)
         if self._queue:
             held = self._queue[0]
-            code = "\n\n".join(filter(None, (job.code for job in (*jobs, held.job))))
-            held.job = held.job._replace(code=code or None)
+            held.job = held.job.after(job.code for job in jobs)
             jobs = [job._replace(code=None) for job in jobs]
         return [Outcome(job, None, error) for job in jobs]
 

@@ -66,10 +66,9 @@ _CELL_FILE = re.compile(
     r"<(?:ipython-input)-\d+-(?P<old>[0-9a-f]+)>|.*[\\/]ipykernel_\d+[\\/](?P<new>\d+\.py)"
 )
 
-_CODE_CONSTANTS, _CODE_FILE = (
-    7,
-    10,
-)  # co_consts and co_filename among the arguments of types.CodeType, CPython 3.10 to 3.13
+# co_consts and co_filename among the arguments of types.CodeType, CPython 3.10 to 3.13
+_CODE_CONSTANTS = 7
+_CODE_FILE = 10
 
 
 class Reducers:
@@ -309,14 +308,11 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     code = attrs.without_hash(code)
     constructor, args = _cp._code_reduce(code)
     cell = _CELL_FILE.fullmatch(code.co_filename)
-    name = f"<cell {cell['old'] or cell['new']}>" if cell else code.co_filename
+    args = list(args)
+    args[_CODE_CONSTANTS] = attrs.constants(code)
     # cloudpickle 3.1.3 and later leave it out; tracebacks are to show where the code came from
-    args = (*args[:_CODE_FILE], name, *args[_CODE_FILE + 1 :])
-    return constructor, (
-        *args[:_CODE_CONSTANTS],
-        attrs.constants(code),
-        *args[_CODE_CONSTANTS + 1 :],
-    )
+    args[_CODE_FILE] = f"<cell {cell['old'] or cell['new']}>" if cell else code.co_filename
+    return constructor, tuple(args)
 
 
 def _reduce_cached_property(descriptor: functools.cached_property[Any]) -> tuple[Any, ...]:

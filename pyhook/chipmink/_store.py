@@ -256,6 +256,10 @@ class Job(NamedTuple):
     cell: Cell | None = None
     if_changed: bool = False  # make no checkpoint without a change; give the parent
 
+    def after(self, codes: Iterable[str | None]) -> Job:
+        """Give it the code, too, of what came to nothing before it."""
+        return self._replace(code="\n\n".join(filter(None, (*codes, self.code))) or None)
+
 
 class Session:
     """One line of work with a name: a notebook, a script. Made by `Store.session`.

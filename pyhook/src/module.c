@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* module.c - chipmink._core: the module, its state, its exceptions. */
 #include "module.h"
+#include "walk_entries.h"
 
 #include <errno.h>
-
-#include "walk_entries.h"
 #include <stdlib.h>
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */

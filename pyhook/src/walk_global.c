@@ -242,6 +242,11 @@ static int is_plain(cm_walk *walk, PyTypeObject *type)
     return plain;
 }
 
+static bool is_named(PyObject *nature, const char *name)
+{
+    return PyUnicode_Check(nature) && PyUnicode_CompareWithASCIIString(nature, name) == 0;
+}
+
 static int classify(cm_walk *walk, cm_type *info)
 {
     PyTypeObject *type = info->type;
@@ -256,11 +261,9 @@ static int classify(cm_walk *walk, cm_type *info)
         Py_XDECREF(reducer);
         return -1;
     }
-    bool text = PyUnicode_Check(nature);
-    bool value = text && PyUnicode_CompareWithASCIIString(nature, "value") == 0;
-    info->apart = text && PyUnicode_CompareWithASCIIString(nature, "apart") == 0;
-    info->owner = info->apart || (text && PyUnicode_CompareWithASCIIString(nature, "owner") == 0);
-    info->apart = info->apart || (text && PyUnicode_CompareWithASCIIString(nature, "steady") == 0);
+    bool value = is_named(nature, "value"), apart = is_named(nature, "apart");
+    info->owner = apart || is_named(nature, "owner");
+    info->apart = apart || is_named(nature, "steady");
     Py_DECREF(nature);
     if (reducer != Py_None)
         info->reducer = Py_NewRef(reducer);

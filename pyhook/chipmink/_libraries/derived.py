@@ -10,7 +10,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from .memory import Call, Steady, varying, with_state
+from .memory import Call, Steady, varying, with_item, with_state
 
 _NODE_WORDS = 9  # of a node of a tree of SciPy: what follows are places among them
 _AXIS, _COUNT, _SPLIT, _START, _END, _POINTERS, _CHILDREN = 0, 1, 2, 3, 4, [5, 6], [7, 8]
@@ -95,11 +95,7 @@ def _reduce_nodes(tree: Any) -> Any:
 
 def _reduce_constant(constant: Any) -> Any:
     """Leave out the address of what a constant was made of."""
-    return with_state(constant, lambda state: _none(state, "_value_source_id"))
-
-
-def _none(state: Any, name: str) -> Any:
-    return {**state, name: None} if type(state) is dict and name in state else state
+    return with_state(constant, lambda state: with_item(state, "_value_source_id", None))
 
 
 def _reduce_scratch(model: Any) -> Any:
@@ -134,7 +130,7 @@ def _reduce_comm(comm: Any) -> Any:
 
 def _reduce_widget(widget: Any) -> Any:
     """Leave out the identifier that is the one of its comm."""
-    return with_state(widget, lambda state: _none(state, "_model_id"))
+    return with_state(widget, lambda state: with_item(state, "_model_id", None))
 
 
 def _reduce_boosted(model: Any) -> Any:

@@ -6,21 +6,13 @@ from __future__ import annotations
 import itertools
 import re
 import weakref
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from .memory import with_item, with_state
+
 # What was saved of registries last: the number of the next callback, and those that there were.
 _numbers: weakref.WeakKeyDictionary[Any, tuple[int, frozenset[int]]] = weakref.WeakKeyDictionary()
-
-
-def _reduce(obj: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Reduce an object, with something in its state changed."""
-    reduced = obj.__reduce_ex__(5)
-    if type(reduced) is not tuple or len(reduced) < 3 or type(reduced[2]) is not dict:
-        return reduced
-    function, args, state, *rest = reduced
-    return function, args, {**state, **change(state)}, *rest
 
 
 def _reduce_callbacks(registry: Any) -> Any:
@@ -47,17 +39,17 @@ def _reduce_callbacks(registry: Any) -> Any:
 CALLBACKS = SimpleNamespace(reduce=_reduce_callbacks)
 
 
-def _number_parents(state: dict[str, Any]) -> dict[str, Any]:
-    parents = state.get("_parents")
+def _number_parents(state: Any) -> Any:
+    parents = state.get("_parents") if type(state) is dict else None
     if type(parents) is not dict:
-        return {}
+        return state
     found = (parent for parent in parents.values() if parent is not None)
-    return {"_parents": dict(enumerate(found))}
+    return with_item(state, "_parents", dict(enumerate(found)))
 
 
 def _reduce_transform(node: Any) -> Any:
     """Reduce a part of a transformation: it knows those that it is a part of by their addresses."""
-    return _reduce(node, _number_parents)
+    return with_state(node, _number_parents)
 
 
 TRANSFORMS = SimpleNamespace(reduce=_reduce_transform, subclasses=True)
@@ -65,7 +57,7 @@ TRANSFORMS = SimpleNamespace(reduce=_reduce_transform, subclasses=True)
 
 def _reduce_artist(artist: Any) -> Any:
     """Reduce a part of a figure as one that is to be drawn: when loaded, it is on no screen."""
-    return _reduce(artist, lambda state: {"_stale": True} if "_stale" in state else {})
+    return with_state(artist, lambda state: with_item(state, "_stale", True))
 
 
 ARTISTS = SimpleNamespace(reduce=_reduce_artist, subclasses=True)

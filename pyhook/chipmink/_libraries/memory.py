@@ -41,10 +41,18 @@ def method(name: str, *args: Any) -> Any:
 
 def with_state(obj: Any, change: Callable[[Any], Any]) -> tuple[Any, ...]:
     """Reduce an object by the standard protocol, but its state to what `change` makes of it."""
-    function, args, *rest = obj.__reduce_ex__(5)
+    reduced = obj.__reduce_ex__(5)
+    if type(reduced) is not tuple:
+        return reduced  # type: ignore[no-any-return]  # a name
+    function, args, *rest = reduced
     if rest and rest[0] is not None:
         rest[0] = change(rest[0])
     return function, args, *rest
+
+
+def with_item(state: Any, name: str, value: Any) -> Any:
+    """Give a state, if it is a dict with that item, with another value of it."""
+    return {**state, name: value} if type(state) is dict and name in state else state
 
 
 def varying(obj: Any, *names: str) -> tuple[Any, ...]:
