@@ -27,7 +27,8 @@ typedef struct cm_linked_body {
 
 struct cm_link {
     cm_checkpoint *checkpoint;
-    char *what; /* "analysis@12 df": the beginning of error sentences */
+    cm_have *have; /* may be NULL */
+    char *what;    /* "analysis@12 df": the beginning of error sentences */
     cm_pods pods;
     cm_plan_source source;
     cm_plan plan;
@@ -171,6 +172,12 @@ static int plan(cm_link *link, const char *const *names, size_t count, unsigned 
 
 int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_link **out)
 {
+    return cm_link_open_have(checkpoint, names, count, flags, NULL, out);
+}
+
+int cm_link_open_have(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags, cm_have *have,
+                      cm_link **out)
+{
     if (!(flags & CM_LINK_NAMESPACE) && count != 1)
         return cm_fail(EINVAL, "a stream that is no namespace is of exactly one variable, not of %zu", count);
     cm_link *link = calloc(1, sizeof *link);
@@ -181,6 +188,8 @@ int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t cou
     link->source = cm_plan_source_of(&link->pods);
     link->source.linked = linked;
     link->source.linked_arg = link;
+    link->have = have ? cm_have_ref(have) : NULL;
+    link->source.have = have;
     link->budget = flags & CM_LINK_BUFFERS ? LOAD_BUDGET : FILE_BUDGET;
     pthread_mutex_init(&link->lock, NULL);
     int result = asprintf(&link->what, "%s@%llu%s%s", checkpoint->session, (unsigned long long)checkpoint->number,
@@ -209,6 +218,7 @@ void cm_link_close(cm_link *link)
     cm_plan_clear(&link->plan);
     cm_lazy_clear(&link->lazy);
     cm_checkpoint_unref(link->checkpoint);
+    cm_have_unref(link->have);
     pthread_mutex_destroy(&link->lock);
     free(link->what);
     free(link);

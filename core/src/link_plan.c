@@ -68,6 +68,22 @@ static int bad_reference(const cm_instance *instance, uint32_t index)
                    (unsigned long long)instance->page, instance->memo_count);
 }
 
+static bool is_child(const cm_event *event)
+{
+    return event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT;
+}
+
+static uint64_t page_of_child(const cm_planner *p, const cm_frame *f, const cm_event *event)
+{
+    return event->type == CM_EVENT_CHILD_AT ? event->page
+                                            : cm_page_of_child(p->plan->instances[f->instance].page, event->index);
+}
+
+static bool begins_what_is_had(const cm_planner *p, uint64_t page)
+{
+    return p->source->have && cm_have_begins(p->source->have, page);
+}
+
 /* Says which children come soon, from the one at the next event on. */
 static void announce_children(const cm_planner *p, cm_frame *f)
 {
@@ -77,7 +93,7 @@ static void announce_children(const cm_planner *p, cm_frame *f)
     size_t events[SOON_MOST], count = 0;
     for (size_t i = f->event; i < f->view.event_count && i - f->event < SCAN_MOST && count < SOON_MOST; i++) {
         const cm_event *event = &f->view.events[i];
-        if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
+        if (is_child(event) && !begins_what_is_had(p, page_of_child(p, f, event))) {
             events[count] = i;
             ids[count++] = event->id;
         }
@@ -97,10 +113,12 @@ void cm_planner_announce(const cm_planner *p, const cm_plan_root *roots, size_t 
 
 static int on_child(cm_planner *p, cm_frame *f, const cm_event *event)
 {
-    uint64_t page = event->type == CM_EVENT_CHILD_AT
-                        ? event->page
-                        : cm_page_of_child(p->plan->instances[f->instance].page, event->index);
-    uint32_t found = cm_plan_find(p->plan, page);
+    uint64_t page = page_of_child(p, f, event);
+    uint32_t found = cm_plan_find(p->plan, page), memo;
+    if (found == CM_NO_INSTANCE && begins_what_is_had(p, page)) {
+        f->event++;
+        return cm_planner_ask(p, page, CM_INDEX_ROOT, false, &memo);
+    }
     if (found == CM_NO_INSTANCE)
         announce_children(p, f);
     f->event++;
@@ -132,9 +150,17 @@ static int push_page(cm_planner *p, uint64_t page)
 
 static int on_external(cm_planner *p, cm_frame *f, const cm_event *event)
 {
-    uint32_t found = cm_plan_find(p->plan, event->page);
-    if (found == CM_NO_INSTANCE)
-        return push_page(p, event->page); /* this event comes again when that is done */
+    uint32_t found = cm_plan_find(p->plan, event->page), memo;
+    bool has = false;
+    int result = found == CM_NO_INSTANCE ? cm_planner_has(p, event->page, &has) : 0;
+    if (!result && has)
+        result = cm_planner_ask(p, event->page, event->index, true, &memo);
+    if (!result && has) {
+        f->event++;
+        return cm_plan_add_patch(&p->plan->instances[f->instance], event->position, memo);
+    }
+    if (result || found == CM_NO_INSTANCE)
+        return result ? result : push_page(p, event->page); /* this event comes again when that is done */
     const cm_instance *target = &p->plan->instances[found];
     uint32_t index = event->index == CM_INDEX_ROOT ? target->root : event->index;
     if (index >= target->memo_count)
@@ -179,7 +205,7 @@ int cm_planner_step(cm_planner *p)
         return result;
     if (event->type == CM_EVENT_EXTERNAL)
         return on_external(p, f, event);
-    if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT)
+    if (is_child(event))
         return on_child(p, f, event);
     f->event++;
     return cm_plan_add_buffer(p->plan, p->flags, event);
@@ -209,8 +235,12 @@ int cm_planner_begin(cm_planner *p, const cm_address *address, bool *begun)
     *begun = false;
     if (cm_plan_find(p->plan, address->page) != CM_NO_INSTANCE)
         return 0;
+    bool has;
     size_t at = p->plan->instance_count;
-    int result = push(p, &address->pod, address->page, false);
+    int result = cm_planner_has(p, address->page, &has);
+    if (result || has)
+        return result;
+    result = push(p, &address->pod, address->page, false);
     if (result)
         return result;
     const cm_instance *instance = &p->plan->instances[at];
@@ -224,8 +254,12 @@ int cm_planner_aside(cm_planner *p, const cm_address *address)
 {
     if (cm_plan_find(p->plan, address->page) != CM_NO_INSTANCE)
         return 0;
+    bool has;
     size_t at = p->plan->instance_count;
-    int result = push(p, &address->pod, address->page, true);
+    int result = cm_planner_has(p, address->page, &has);
+    if (result || has)
+        return result;
+    result = push(p, &address->pod, address->page, true);
     if (!result && p->plan->instances[at].kind == CM_POD_FRAGMENT) {
         unpush(p);
         result = push_page(p, address->page);
@@ -235,10 +269,14 @@ int cm_planner_aside(cm_planner *p, const cm_address *address)
 
 int cm_planner_root(cm_planner *p, const cm_address *address)
 {
-    bool begun;
+    bool begun, has;
+    uint32_t memo;
     int result = cm_planner_begin(p, address, &begun);
     if (result || begun)
         return result ? result : run(p);
+    result = cm_planner_has(p, address->page, &has);
+    if (result || has)
+        return result ? result : cm_planner_ask(p, address->page, address->index, false, &memo);
     result = cm_planner_aside(p, address);
     if (!result)
         result = run(p);
@@ -270,6 +308,10 @@ static int attempt(cm_planner *p, const cm_plan_root *roots, size_t count, const
 {
     int result = cm_plan_add_literal(p->plan, "\x80\x05", 2); /* PROTO 5 */
     for (size_t i = 0; !result && i < front_count; i++) {
+        bool has;
+        result = cm_planner_has(p, front[i].address.page, &has);
+        if (result || has)
+            continue;
         result = cm_planner_root(p, &front[i].address);
         if (!result)
             result = cm_plan_add_literal(p->plan, "0", 1);

@@ -24,6 +24,7 @@ struct cm_piece {
 
 struct cm_stream {
     cm_checkpoint *checkpoint;
+    cm_have *have; /* may be NULL */
     cm_pods pods;
     cm_plan_source source;
     cm_plan plan;
@@ -120,6 +121,13 @@ int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t c
     return 0;
 }
 
+void cm_stream_have(cm_stream *s, cm_have *have)
+{
+    cm_have_unref(s->have);
+    s->have = cm_have_ref(have);
+    s->source.have = have;
+}
+
 void cm_stream_close(cm_stream *s)
 {
     if (!s)
@@ -131,6 +139,7 @@ void cm_stream_close(cm_stream *s)
     cm_buffer_free(&s->sink.out);
     free(s->roots);
     cm_checkpoint_unref(s->checkpoint);
+    cm_have_unref(s->have);
     free(s);
 }
 

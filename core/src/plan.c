@@ -275,6 +275,7 @@ void cm_plan_clear(cm_plan *plan)
     free(plan->trees);
     free(plan->buffers);
     free(plan->literal_gets);
+    free(plan->asked.slots);
     cm_buffer_free(&plan->literals);
     *plan = (cm_plan){0};
 }

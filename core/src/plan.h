@@ -20,6 +20,7 @@
 
 #include "ahead.h"
 #include "checkpoint.h"
+#include "have.h"
 #include "pod.h"
 
 typedef struct cm_plan_root {
@@ -59,6 +60,7 @@ typedef struct cm_plan_source {
     uint64_t
         most; /* pods there can be; 0: no bound is known. Hostile pods could name each other more often than memory holds */
     void *arg;
+    const cm_have *have; /* may be NULL: what is not linked, but asked for */
     /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
     void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
     void *linked_arg;
@@ -98,7 +100,8 @@ typedef struct cm_plan {
     size_t tree_count, tree_capacity;
     cm_tree_ref *buffers; /* out of band */
     size_t buffer_count, buffer_capacity;
-    struct cm_sink *sink; /* planner.h; NULL: the outcome is the plan */
+    cm_address_table asked; /* objects that the stream asks for, and their indices in its memo */
+    struct cm_sink *sink;   /* planner.h; NULL: the outcome is the plan */
     cm_buffer literals;
     uint32_t *literal_gets; /* where LONG_BINGETs stand in them */
     size_t literal_get_count, literal_get_capacity;

@@ -63,6 +63,11 @@ CM_MUST_USE int cm_planner_root(cm_planner *p, const cm_address *address);
 CM_MUST_USE int cm_planner_name(cm_plan *plan, const char *name);
 void cm_planner_drop_frames(cm_planner *p);
 
+/* [blocks] Whether the program has what is at this page: it is not linked. */
+CM_MUST_USE int cm_planner_has(const cm_planner *p, uint64_t page, bool *has);
+/* Asks for an object that it has, once, and pushes it; `popped`: it is only put into the memo. *memo: where it is. */
+CM_MUST_USE int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, uint32_t *memo);
+
 CM_MUST_USE int cm_plan_add_get(cm_plan *plan, uint32_t memo);
 int cm_plan_no_memory(void);
 

@@ -11,19 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import _around, _core, _figures, _lent, _loading, _namespace, _summary, _views
+from . import _around, _core, _figures, _lent, _namespace, _returning, _summary, _views
 from ._background import Background
 from ._cells import is_pure
 from ._checkpoint import Cell, Checkpoint
 from ._claim import Claim, claim
 from ._command import find_command
 from ._errors import Error, NotFound, StoreError
-from ._progress import Progress
 from ._store import Job, Revision, Session
 
 _LONG_WAIT = 1.0  # seconds from which on a cell's waiting is told
 _LOGGED = 20  # checkpoints that the log shows
-_LOAD_APART = 64 << 20  # bytes from which on a checkout loads group by group, to show how far it is
 
 
 class Host(Protocol):
@@ -219,13 +217,15 @@ class Attachment:
         cell: Cell | None = None,
         if_changed: bool = False,
         anew: bool = True,
+        pages: bytes = b"",
     ) -> Job:
         """Take what is to be saved now; not `anew`: what was saved last."""
         if self._claim is None:
             self._begin_branch()
         assert self._claim is not None
         items = self._items() if anew else None
-        job = Job(items, message, code, self._claim.branch, cell, if_changed and self._saved)
+        if_changed = if_changed and self._saved
+        job = Job(items, message, code, self._claim.branch, cell, if_changed, pages)
         whole = job.after(self._code)
         self._code.clear()
         return whole
@@ -591,21 +591,30 @@ class Attachment:
                 raise NotFound(f"{self.session.name} was new: checkout NUMBER goes to a checkpoint")
             target = self._revision(self._found if restore else at)
             branch = at if isinstance(at, str) and at in self.session.branches else None
-            self._leave_saved("before checkout")
-            self._go(target, branch=branch, reset=restore, rerun=rerun)
+            met = self._leave_saved("before checkout", target)
+            self._go(target, met, branch=branch, reset=restore, rerun=rerun)
 
     def undo(self, steps: int = 1) -> None:
         """Go back to before the last cell that changed something; the log keeps what is undone."""
         with self._lock:
             self._check()
-            self._leave_saved("before undo")
-            target, left = self._revision(None), []
-            for _ in range(steps):
-                left.append(target.number)
-                target = self._before_change(target)
-            redo = [*self._redo, *left]
-            self._go(target, reset=True)
+            way = self._way_back(steps) if self._saved else []
+            met = self._leave_saved("before undo", *way[-2:])
+            if not way or way[0].number != self._at:  # one step more: that was not saved
+                way = self._way_back(steps)
+            while len(way) <= steps:  # says why there is none
+                way.append(self._before_change(way[-1]))
+            redo = [*self._redo, *(checkpoint.number for checkpoint in way[:-1])]
+            self._go(way[-1], met, reset=True)
             self._redo = redo
+
+    def _way_back(self, steps: int) -> list[Checkpoint]:
+        """List what is here, and where undoing leads; fewer if that comes to the first one."""
+        way = [self._revision(None)]
+        with contextlib.suppress(Error):
+            for _ in range(steps):
+                way.append(self._before_change(way[-1]))
+        return way
 
     def _before_change(self, checkpoint: Checkpoint) -> Checkpoint:
         while (parent := self._parent(checkpoint)) is not None:
@@ -624,27 +633,36 @@ class Attachment:
         """Go forward to what was undone, as long as nothing was changed since."""
         with self._lock:
             self._check()
-            self._leave_saved("before redo")
-            if len(self._redo) < max(steps, 1):
+            undone = self._redo[-steps:] if len(self._redo) >= max(steps, 1) else []
+            target = self.session.checkpoint(undone[0]) if undone else None
+            met = self._leave_saved("before redo", *([target] if target else []))
+            if target is None or not self._redo:  # what is here now was not saved
                 raise Error("nothing to redo")
             redo = self._redo[:-steps]
-            self._go(self.session.checkpoint(self._redo[-steps]), reset=True)
+            self._go(target, met, reset=True)
             self._redo = redo
 
-    def _leave_saved(self, message: str) -> None:
-        """Save what is here, if it is not in a checkpoint yet."""
+    def _leave_saved(self, message: str, *targets: Checkpoint) -> _core.Met | None:
+        """Save what is here, if it is not in a checkpoint yet.
+
+        Gives the objects that are now where something may refer to in one of the targets.
+        """
+        pages = b"".join(target._core.pages() for target in targets) if self._saved else b""
         if self._saved or self._items():
-            self._checkpoint(message=message, if_changed=True)
+            self._checkpoint(message=message, if_changed=True, pages=pages)
+        met, self.session._met = self.session._met, None
+        return met
 
     def _go(
         self,
         target: Checkpoint,
+        met: _core.Met | None,
         branch: str | None = None,
         reset: bool = False,
         rerun: bool = False,
     ) -> None:
         here = self.session.checkpoint(self._at) if self._saved else None
-        loaded, gone = self._fetch(here, target)
+        loaded, gone = self._fetch(here, target, met)
         note = self._move(target, branch, reset)  # until here a failure leaves all as it is
         self._put(target, loaded, gone)
         session, store = self.session.name, self.session.store
@@ -681,21 +699,18 @@ class Attachment:
         self._redo = redo
 
     def _fetch(
-        self, here: Checkpoint | None, target: Checkpoint
+        self, here: Checkpoint | None, target: Checkpoint, met: _core.Met | None
     ) -> tuple[dict[str, Any], list[str]]:
         """Load what differs from `here`, which is the namespace; and tell what is to be removed."""
         old = here.variables if here else {}
-        differing = [
-            name
-            for name, variable in target.variables.items()
-            if name not in old or old[name].content != variable.content
-        ]
         gone = [name for name in old if name not in target.variables]
         for name in here.unsaved if here else ():
             kept = name in target.unsaved and self._maker(here, name) == self._maker(target, name)
             if name not in target.variables and not kept:
                 gone.append(name)
-        loaded = self._load(target, self._with_what_they_share(target, differing))
+        loaded = _returning.load(self.session, self._namespace, here, target, met)
+        if met is not None:
+            met.clear()  # what runs from now on may let go of these objects
         return loaded, [name for name in gone if name in self._namespace]
 
     def _put(self, target: Checkpoint, loaded: dict[str, Any], gone: list[str]) -> None:
@@ -715,31 +730,6 @@ class Attachment:
         for name in target.variables:
             if name in namespace:
                 namespace[name] = namespace.pop(name)
-
-    def _with_what_they_share(self, target: Checkpoint, names: list[str]) -> list[str]:
-        if not names or len(names) == len(target.variables):
-            return names
-        groups = target.groups()
-        wanted = {groups[name] for name in names}
-        return [name for name in target.variables if groups[name] in wanted]
-
-    def _load(self, target: Checkpoint, names: list[str]) -> dict[str, Any]:
-        """Load some variables; those of one group together, so that they share what they did."""
-        unpickler = _loading.into(self._namespace)
-        sizes = {name: target.variables[name].size for name in names}
-        total = sum(sizes.values())
-        if total < _LOAD_APART:
-            return _loading.load(target._core, names, unpickler)
-        groups: dict[str, list[str]] = {}
-        for name, leader in target.groups().items():
-            if name in sizes:
-                groups.setdefault(leader, []).append(name)
-        loaded = {}
-        with Progress(f"{self.session.name}@{target.number}", total) as progress:
-            for members in groups.values():
-                loaded.update(_loading.load(target._core, members, unpickler))
-                progress.add(sum(sizes[name] for name in members))
-        return {name: loaded[name] for name in names}
 
     def pull(self) -> None:
         """Bring in what other processes, or files put into ``work/``, have done on this branch."""

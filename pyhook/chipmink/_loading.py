@@ -30,8 +30,12 @@ def checked_names(names: Iterable[str] | None) -> list[str] | None:
 CODE_TYPES = frozenset({"function", "type", "abc.ABCMeta"})
 
 
-def into(namespace: MutableMapping[str, Any]) -> Callable[..., pickle.Unpickler]:
+def into(
+    namespace: MutableMapping[str, Any], met: _core.Met | None = None
+) -> Callable[..., pickle.Unpickler]:
     """Give an unpickler for what becomes part of a namespace: functions find their globals there.
+
+    What is not loaded because the program has it is what `met` has.
 
     Without it, functions and classes that were defined in the session get globals of their own,
     with the values that they refer to, so that they can be used anywhere.
@@ -42,6 +46,11 @@ def into(namespace: MutableMapping[str, Any]) -> Callable[..., pickle.Unpickler]
             if module == "cloudpickle.cloudpickle" and name in made:
                 return made[name]
             return super().find_class(module, name)
+
+        def persistent_load(self, pid: Any) -> Any:
+            if met is None:
+                raise pickle.UnpicklingError(f"nothing was met that {pid!r} could be")
+            return met.find(pid)
 
     def make_function(code: types.CodeType, globals_: dict[str, Any], *rest: Any) -> Any:
         here = isinstance(namespace, dict) and globals_.get("__name__") == namespace.get("__name__")

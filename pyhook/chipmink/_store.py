@@ -255,6 +255,7 @@ class Job(NamedTuple):
     branch: str | None = None  # None: the one that the head is on
     cell: Cell | None = None
     if_changed: bool = False  # make no checkpoint without a change; give the parent
+    pages: bytes = b""  # where objects are to be told of: see _core.Checkpoint.pages
 
     def after(self, codes: Iterable[str | None]) -> Job:
         """Give it the code, too, of what came to nothing before it."""
@@ -276,6 +277,7 @@ class Session:
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self.name = name
+        self._met: _core.Met | None = None  # what the last save was to tell of
 
     # ---- looking
 
@@ -497,6 +499,7 @@ class Session:
             store._previews.of(job.items or ()),
             behind,
             later,
+            job.pages,
         )
 
     @staticmethod
@@ -514,8 +517,10 @@ class Session:
         """Save, and wait for it; do not tell of what others did."""
 
         def save() -> _core.SaveResult:
-            result = self._begin(job).wait(-1, True)
+            saving = self._begin(job)
+            result = saving.wait(-1, True)
             assert result is not None  # it has no timeout
+            self._met = saving.met()
             return result
 
         self.store._check()

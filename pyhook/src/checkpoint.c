@@ -316,6 +316,29 @@ static PyObject *checkpoint_groups(PyObject *self, PyObject *types)
     return found;
 }
 
+static PyObject *checkpoint_pages(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    uint64_t *pages = NULL;
+    size_t count = 0;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = cm_checkpoint_pages(cm_checkpoint_unwrap(self), &pages, &count);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return raise_for(self, result);
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)pages, (Py_ssize_t)(count * sizeof *pages));
+    free(pages);
+    return bytes;
+}
+
+static PyObject *checkpoint_have(PyObject *self, PyObject *here)
+{
+    cm_module *module = cm_module_of(self);
+    if (!Py_IS_TYPE(here, module->checkpoint))
+        return PyErr_Format(PyExc_TypeError, "have() takes a Checkpoint, not %s", Py_TYPE(here)->tp_name);
+    return cm_have_make(module, cm_checkpoint_unwrap(here), cm_checkpoint_unwrap(self));
+}
+
 /* ---- linking ----------------------------------------------------------------------------------------------------- */
 
 /* The names as C strings borrowed from `names`, a tuple of str; the caller frees the array. */
@@ -337,12 +360,29 @@ static const char **borrow_names(PyObject *names)
     return array;
 }
 
+/* The Have that an argument is, or NULL: None. False with an exception. */
+static bool have_of(PyObject *self, PyObject *argument, cm_have **have)
+{
+    *have = NULL;
+    if (argument == Py_None)
+        return true;
+    if (!Py_IS_TYPE(argument, cm_module_of(self)->have)) {
+        PyErr_Format(PyExc_TypeError, "have is a Have or None, not %s", Py_TYPE(argument)->tp_name);
+        return false;
+    }
+    *have = cm_have_unwrap(argument);
+    return true;
+}
+
 static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"names", "namespace", "buffers", NULL};
-    PyObject *sequence = Py_None;
+    static const char *const keywords[] = {"names", "namespace", "buffers", "have", NULL};
+    PyObject *sequence = Py_None, *had = Py_None;
     int as_namespace = 1, buffers = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Opp", (char **)keywords, &sequence, &as_namespace, &buffers))
+    cm_have *have;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OppO", (char **)keywords, &sequence, &as_namespace, &buffers,
+                                     &had) ||
+        !have_of(self, had, &have))
         return NULL;
     PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
     if (!names)
@@ -356,7 +396,7 @@ static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwarg
     cm_link *link = NULL;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = cm_link_open(cm_checkpoint_unwrap(self), array, (size_t)PyTuple_GET_SIZE(names), flags, &link);
+    result = cm_link_open_have(cm_checkpoint_unwrap(self), array, (size_t)PyTuple_GET_SIZE(names), flags, have, &link);
     Py_END_ALLOW_THREADS
     PyMem_Free(array);
     Py_DECREF(names);
@@ -364,7 +404,7 @@ static PyObject *checkpoint_link(PyObject *self, PyObject *args, PyObject *kwarg
 }
 
 /* The Unpickler's file for the named variables, or NULL with an exception. */
-static PyObject *open_ahead(PyObject *self, PyObject *names)
+static PyObject *open_ahead(PyObject *self, PyObject *names, cm_have *have)
 {
     cm_checkpoint *checkpoint = cm_checkpoint_unwrap(self);
     const char **array = borrow_names(names);
@@ -375,6 +415,8 @@ static PyObject *open_ahead(PyObject *self, PyObject *names)
     Py_BEGIN_ALLOW_THREADS
     result = cm_stream_open(checkpoint, array, (size_t)PyTuple_GET_SIZE(names), CM_LINK_NAMESPACE | CM_LINK_BUFFERS,
                             &stream);
+    if (!result && have)
+        cm_stream_have(stream, have);
     Py_END_ALLOW_THREADS
     PyMem_Free(array);
     if (result < 0)
@@ -384,16 +426,17 @@ static PyObject *open_ahead(PyObject *self, PyObject *names)
 
 static PyObject *checkpoint_load(PyObject *self, PyObject *args)
 {
-    PyObject *sequence = Py_None, *unpickler = Py_None;
-    if (!PyArg_ParseTuple(args, "|OO", &sequence, &unpickler))
+    PyObject *sequence = Py_None, *unpickler = Py_None, *had = Py_None;
+    cm_have *have;
+    if (!PyArg_ParseTuple(args, "|OOO", &sequence, &unpickler, &had) || !have_of(self, had, &have))
         return NULL;
     PyObject *names = sequence == Py_None ? PyTuple_New(0) : PySequence_Tuple(sequence);
-    PyObject *ahead = names ? open_ahead(self, names) : NULL;
+    PyObject *ahead = names ? open_ahead(self, names, have) : NULL;
     PyObject *make = unpickler == Py_None ? cm_module_of(self)->unpickler : unpickler;
     PyObject *value = ahead ? cm_unpickle(make, ahead) : NULL;
     if (!value && ahead && cm_ahead_conflicts(ahead)) {
         PyErr_Clear();
-        PyObject *link = PyObject_CallMethod(self, "link", "(O)", names);
+        PyObject *link = PyObject_CallMethod(self, "link", "(OiiO)", names, 1, 1, had);
         value = link ? PyObject_CallMethod(link, "load", "(O)", unpickler) : NULL;
         Py_XDECREF(link);
     }
@@ -417,12 +460,17 @@ static PyMethodDef methods[] = {
     {"objects", checkpoint_objects, METH_NOARGS,
      PyDoc_STR("objects()\n--\n\n[(id, kind, size, stored)] of all it consists of, each once.")},
     {"link", (PyCFunction)(void (*)(void))checkpoint_link, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("link(names=None, namespace=True, buffers=True)\n--\n\n"
+     PyDoc_STR("link(names=None, namespace=True, buffers=True, have=None)\n--\n\n"
                "The pickle stream of the named variables (of all); namespace: as a dict, else of the one value.")},
     {"load", checkpoint_load, METH_VARARGS,
      PyDoc_STR(
-         "load(names=None, unpickler=None, /)\n--\n\n"
-         "Unpickles the named variables (all) as a dict; unpickler(file, buffers=...): instead of pickle.Unpickler.")},
+         "load(names=None, unpickler=None, have=None, /)\n--\n\n"
+         "Unpickles the named variables (all) as a dict; unpickler(file, buffers=...): instead of pickle.Unpickler. "
+         "`have`: what the program has is not loaded, but asked for with persistent ids.")},
+    {"pages", checkpoint_pages, METH_NOARGS,
+     PyDoc_STR("pages()\n--\n\nThe pages that something may refer to from elsewhere, 8 bytes each.")},
+    {"have", checkpoint_have, METH_O,
+     PyDoc_STR("have(here, /)\n--\n\nWhat of it a program has that is at the checkpoint `here`.")},
     {"groups", checkpoint_groups, METH_O,
      PyDoc_STR("groups(types, /)\n--\n\n"
                "{name: name}: variables that share objects have the same one of them; what variables of `types`, a set "

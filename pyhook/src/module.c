@@ -161,7 +161,8 @@ static int exec_module(PyObject *self)
         add_type(self, &cm_link_spec, &module->link) || add_type(self, &cm_ahead_spec, &module->ahead) ||
         add_type(self, &cm_view_spec, &module->view) || add_type(self, &cm_shadow_spec, &module->shadow) ||
         add_type(self, &cm_saving_spec, &module->saving) || add_type(self, &cm_device_spec, &module->device) ||
-        add_type(self, &cm_device_memory_spec, &module->device_memory))
+        add_type(self, &cm_device_memory_spec, &module->device_memory) ||
+        add_type(self, &cm_have_spec, &module->have) || add_type(self, &cm_met_spec, &module->met))
         return -1;
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         if (import_from("chipmink._errors", error_class_names[i], &module->errors[i]))
@@ -183,6 +184,8 @@ static int traverse_module(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(module->saving);
     Py_VISIT(module->device);
     Py_VISIT(module->device_memory);
+    Py_VISIT(module->have);
+    Py_VISIT(module->met);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_VISIT(module->errors[i]);
     Py_VISIT(module->unpickler);
@@ -201,6 +204,8 @@ static int clear_module(PyObject *self)
     Py_CLEAR(module->saving);
     Py_CLEAR(module->device);
     Py_CLEAR(module->device_memory);
+    Py_CLEAR(module->have);
+    Py_CLEAR(module->met);
     for (int i = 0; i < CM_ERROR_CLASS_COUNT; i++)
         Py_CLEAR(module->errors[i]);
     Py_CLEAR(module->unpickler);

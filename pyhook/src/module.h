@@ -29,7 +29,7 @@ typedef enum cm_error_class {
 } cm_error_class;
 
 typedef struct cm_module {
-    PyTypeObject *store, *checkpoint, *link, *ahead, *view, *shadow, *saving, *device, *device_memory;
+    PyTypeObject *store, *checkpoint, *link, *ahead, *view, *shadow, *saving, *device, *device_memory, *have, *met;
     PyObject *errors[CM_ERROR_CLASS_COUNT];
     PyObject *unpickler; /* _pickle.Unpickler */
 } cm_module;
@@ -41,7 +41,7 @@ static inline cm_module *cm_module_of(PyObject *self)
 }
 
 extern PyType_Spec cm_store_spec, cm_checkpoint_spec, cm_link_spec, cm_ahead_spec, cm_view_spec, cm_shadow_spec,
-    cm_saving_spec, cm_device_spec, cm_device_memory_spec;
+    cm_saving_spec, cm_device_spec, cm_device_memory_spec, cm_have_spec, cm_met_spec;
 
 /* ---- exceptions -------------------------------------------------------------------------------------------------- */
 
@@ -86,6 +86,13 @@ PyObject *cm_unpickle(PyObject *make, PyObject *ahead);
 PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory);
 /* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
 cm_store *cm_store_unwrap(PyObject *self);
+
+/* What of `target` a program has that is at `here`; NULL with an exception. */
+PyObject *cm_have_make(cm_module *module, cm_checkpoint *here, cm_checkpoint *target);
+cm_have *cm_have_unwrap(PyObject *self); /* borrowed */
+struct cm_walk;
+/* The objects that a walk has met at these pages, see cm_walk_met; NULL with an exception. */
+PyObject *cm_met_make(cm_module *module, struct cm_walk *walk, const uint64_t *pages, size_t count);
 
 struct cm_shadow;
 struct cm_shadow *cm_shadow_unwrap(PyObject *self); /* borrowed */

@@ -176,6 +176,7 @@ typedef struct saving_object {
     cm_save *save; /* NULL: it has ended */
     cm_walk *walk;
     PyObject *bases, *shadow, *describe; /* owned: the walk borrows them */
+    PyObject *met;                       /* owned: what was asked for; NULL: nothing */
     char *session;
     pid_t process;
     bool busy;    /* a thread is in a method */
@@ -390,6 +391,14 @@ static int add_unsaved(void *dict, const char *name, const char *reason)
     return result;
 }
 
+static PyObject *met(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    saving_object *self = (saving_object *)object;
+    PyObject *found = self->met;
+    self->met = NULL;
+    return found ? found : Py_NewRef(Py_None);
+}
+
 static PyObject *unsaved(PyObject *object, PyObject *Py_UNUSED(none))
 {
     saving_object *self = (saving_object *)object;
@@ -408,6 +417,7 @@ static void dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     if (self->save && self->process == getpid()) /* its threads are not here otherwise */
         give_up(self);
+    Py_XDECREF(self->met);
     PyMem_Free(self->session);
     type->tp_free(object);
     Py_DECREF(type);
@@ -432,6 +442,7 @@ static PyMethodDef methods[] = {
      PyDoc_STR("start(message, code)\n--\n\nGoes on with a save for later; if that fails, it has ended.")},
     {"make_way", make_way, METH_O,
      PyDoc_STR("make_way(busy)\n--\n\nOf a save behind: while others are `busy`, one thread works for it.")},
+    {"met", met, METH_NOARGS, PyDoc_STR("met()\n--\n\nOnce: the Met of the pages that it was asked for, or None.")},
     {"unsaved", unsaved, METH_NOARGS, PyDoc_STR("unsaved()\n--\n\n{name: reason} of what cannot be saved.")},
     {NULL, NULL, 0, NULL},
 };
@@ -549,7 +560,7 @@ static int set_cell(const cm_module *module, cm_save *save, const cm_cell *cell)
 
 const char cm_py_save_doc[] = PyDoc_STR(
     "save(store, session, items, message, code, describe, bases, shadow, branch=None, cell=None, "
-    "if_changed=False, previews=None, behind=False, later=False)\n--\n\n"
+    "if_changed=False, previews=None, behind=False, later=False, pages=b'')\n--\n\n"
     "Begins to save the list `items` of (name, value) as the next checkpoint: they have been taken in when it returns, "
     "but "
     "for the memory of buffers. describe(value) gives (type, summary). With bases[session], {name: content id}, merges "
@@ -561,7 +572,9 @@ const char cm_py_save_doc[] = PyDoc_STR(
     "is given. With items None the variables are those that the parent has. `previews`: {name: PNG}, what variables "
     "look like; of those that cannot be saved they are ignored. `behind`: nobody waits for it. `later`: it is begun "
     "beside another save, with a "
-    "`shadow` of its own that is empty; start() goes on with it, and has its message and code. Returns a Saving.");
+    "`shadow` of its own that is empty; start() goes on with it, and has its message and code. `pages`, as of "
+    "Checkpoint.pages(): the objects found there "
+    "can be had from met(). Returns a Saving.");
 
 /* With items NULL the save is of what the head has. Non-zero: an exception is set. */
 static int begin(const cm_module *module, saving_object *saving, PyObject *store_object, const char *branch,
@@ -583,6 +596,27 @@ static int begin(const cm_module *module, saving_object *saving, PyObject *store
     if (result < 0)
         cm_raise(module, result);
     return result;
+}
+
+static int compare_pages(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Right after the walk. Non-zero: an exception is set. */
+static int note_met(cm_module *module, saving_object *saving, const char *bytes, size_t count)
+{
+    uint64_t *pages = PyMem_Malloc(count * sizeof *pages);
+    if (!pages) {
+        PyErr_NoMemory();
+        return -ENOMEM;
+    }
+    memcpy(pages, bytes, count * sizeof *pages);
+    qsort(pages, count, sizeof *pages, compare_pages);
+    saving->met = cm_met_make(module, saving->walk, pages, count);
+    PyMem_Free(pages);
+    return saving->met ? 0 : -ENOMEM;
 }
 
 static int take_in(const cm_module *module, saving_object *saving, PyObject *items, bool later)
@@ -621,17 +655,19 @@ static int give_previews(const cm_module *module, cm_save *save, PyObject *previ
 
 PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"store",      "session",  "items",  "message", "code",
-                                           "describe",   "bases",    "shadow", "branch",  "cell",
-                                           "if_changed", "previews", "behind", "later",   NULL};
+    static const char *const keywords[] = {"store",  "session", "items",  "message", "code",       "describe",
+                                           "bases",  "shadow",  "branch", "cell",    "if_changed", "previews",
+                                           "behind", "later",   "pages",  NULL};
     cm_module *module = PyModule_GetState(self);
     PyObject *store, *items, *describe, *bases, *shadow, *previews = NULL;
-    const char *session, *message, *code, *branch = NULL;
+    const char *session, *message, *code, *branch = NULL, *pages = NULL;
+    Py_ssize_t pages_size = 0;
     cm_cell cell = {0};
     int if_changed = 0, behind = 0, later = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pOpp", (char **)keywords, module->store, &store,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sOzzOO!O!|zO&pOppy#", (char **)keywords, module->store, &store,
                                      &session, &items, &message, &code, &describe, &PyDict_Type, &bases, module->shadow,
-                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews, &behind, &later))
+                                     &shadow, &branch, convert_cell, &cell, &if_changed, &previews, &behind, &later,
+                                     &pages, &pages_size))
         return NULL;
     if (items == Py_None)
         items = NULL;
@@ -662,6 +698,7 @@ PyObject *cm_py_save(PyObject *self, PyObject *args, PyObject *kwargs)
     if (behind)
         cm_save_behind(saving->save);
     if (set_cell(module, saving->save, &cell) || (items && take_in(module, saving, items, later)) ||
+        (items && pages_size && note_met(module, saving, pages, (size_t)pages_size / sizeof(uint64_t))) ||
         give_previews(module, saving->save, previews) || (!later && commit(module, saving->save, message, code)))
         goto failed;
     if (saving->walk)

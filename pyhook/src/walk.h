@@ -11,6 +11,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+
 #include <chipmink/policy.h>
 #include <chipmink/save.h>
 
@@ -40,6 +42,20 @@ void cm_walk_keep_shadow(cm_walk *walk);
  * (KeyboardInterrupt and other exceptions that are no Exception, MemoryError, chipmink.StoreError).
  */
 int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value);
+
+/* An object, owned, that a walk met, and where: `index` in the pod at that page. */
+typedef struct cm_met {
+    uint64_t page;
+    uint32_t index;
+    bool is_root; /* it is what the pod evaluates to */
+    PyObject *object;
+} cm_met;
+
+/*
+ * When all variables were walked, and before anything else runs: the objects at these pages, which ascend. The caller frees *met and lets
+ * go of what is in it, also on failure: -1 with an exception.
+ */
+int cm_walk_met(cm_walk *walk, const uint64_t *pages, size_t count, cm_met **met, size_t *met_count);
 
 /*
  * When all variables were walked: lets go of the objects that were kept alive, but for what the save reads: texts, bytes and the

@@ -72,6 +72,24 @@ bool cm_memo_at(const cm_shadow *shadow, PyObject *object, cm_memo_entry *entry)
     return place;
 }
 
+int cm_memo_each(const cm_shadow *shadow, int (*visit)(void *arg, const cm_memo_entry *entry), void *arg)
+{
+    const cm_memo *memo = &shadow->memo;
+    for (size_t i = 0; memo->slots && i <= memo->mask; i++) {
+        const cm_memo_page *page = memo->slots[i].page;
+        const uint64_t between = (1 << UNIT_SHIFT) - 1, key = memo->slots[i].key;
+        for (size_t k = 0; page && k < page->count; k++) {
+            uint64_t address =
+                key >> UNIT_SHIFT << PAGE_SHIFT | (uint64_t)page_units(page)[k] << UNIT_SHIFT | (key & between);
+            const cm_memo_entry entry = {(PyObject *)(uintptr_t)address, page->places[k].shade, page->places[k].index};
+            int result = visit(arg, &entry);
+            if (result)
+                return result;
+        }
+    }
+    return 0;
+}
+
 /* Whether an entry is of use: in the walk in progress, or (`kept`) in the next one. */
 static bool is_living(const cm_shadow *shadow, const memo_place *place, bool kept)
 {

@@ -287,6 +287,8 @@ CM_MUST_USE int cm_walk_hold(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_walk_foreign(cm_walk *walk);
 /* The object is in the current pod. -1 with MemoryError. */
 CM_MUST_USE int cm_memo_add(cm_walk *walk, PyObject *object, uint32_t index);
+/* Every entry, also those that are of no walk any more; ends with what `visit` returns, when that is not 0. */
+CM_MUST_USE int cm_memo_each(const cm_shadow *shadow, int (*visit)(void *arg, const cm_memo_entry *entry), void *arg);
 /* After a walk: leaves out what is of no use for the next one. */
 void cm_memo_trim(cm_shadow *shadow);
 void cm_memo_clear(cm_shadow *shadow);
@@ -299,6 +301,8 @@ CM_MUST_USE int cm_walk_known(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_shade_reuse_root(cm_walk *walk, PyObject *name, PyObject *object, cm_shade **shade);
 /* In a container built of fragments: uses the fragment that began with the element at `at`. 1 with *at moved on, 0, -1. */
 CM_MUST_USE int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind kind, Py_ssize_t *at);
+/* Compares its own notes once more, all of whose objects are held on to. 1: they are the same, 0, or -1 with an exception. */
+CM_MUST_USE int cm_shade_is_same(cm_walk *walk, cm_shade *shade);
 /* The shade of a new pod becomes the current one, and ends. NULL with MemoryError. */
 cm_shade *cm_shade_open(cm_walk *walk, PyObject *object);
 void cm_shade_close(cm_walk *walk);

@@ -203,6 +203,11 @@ static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_
     return shade->same;
 }
 
+int cm_shade_is_same(cm_walk *walk, cm_shade *shade)
+{
+    return same_notes(walk, shade);
+}
+
 /* ---- a pod and all below it ------------------------------------------------------------------------------------------ */
 
 cm_shade *cm_shade_following(const cm_shade *shade, const cm_shade *top)

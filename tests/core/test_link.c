@@ -391,6 +391,86 @@ END_TEST
 
 /* ---- what cannot be linked ------------------------------------------------------------------------------------------- */
 
+/* "other" refers twice to the list that is "keep"; `before`: it comes first, and has the list in its tree. */
+static cm_checkpoint *save_two(bool before, long number)
+{
+    node *shared = list(1, node_int(&nodes, 2)), *other = list(3, shared, node_int(&nodes, number), shared);
+    cm_save *save = begin(store, "s");
+    if (before)
+        save_node(save, "other", other, &(cutting){{1}, 256, 0});
+    save_node(save, "keep", shared, &whole);
+    if (!before)
+        save_node(save, "other", other, &whole);
+    return finish(save);
+}
+
+static uint8_t *read_stream(cm_checkpoint *c, const char *name, cm_have *have, size_t *size)
+{
+    cm_stream *stream = NULL;
+    cm_piece *piece = cm_piece_new();
+    ck_ok(cm_stream_open(c, &name, 1, CM_LINK_NAMESPACE, &stream));
+    cm_stream_have(stream, have);
+    ck_ok(cm_stream_read(stream, 1 << 20, piece));
+    const void *bytes = cm_piece_bytes(piece, size);
+    uint8_t *copy = malloc(*size);
+    memcpy(copy, bytes, *size);
+    cm_piece_free(piece);
+    cm_stream_close(stream);
+    return copy;
+}
+
+START_TEST(what_the_program_has_is_asked_for)
+{
+    bool before = _i;
+    cm_checkpoint *target = save_two(before, 1), *here = save_two(before, 3);
+    cm_have *have = NULL;
+    ck_ok(cm_have_new(here, target, &have));
+    ck_assert(cm_have_keeps(have, 0)); /* keep */
+    ck_assert(!cm_have_keeps(have, 1));
+    const cm_variable *keep;
+    ck_ok(cm_checkpoint_variable(target, "keep", &keep));
+    uint64_t *pages, page = keep->root.page;
+    size_t count;
+    ck_ok(cm_checkpoint_pages(target, &pages, &count));
+    bool listed = false;
+    for (size_t i = 0; i < count; i++)
+        listed |= pages[i] == page;
+    ck_assert(listed);
+    free(pages);
+    ck_assert_uint_eq(page, before ? cm_page_of_child(cm_page_of_variable("other"), 0) : cm_page_of_variable("keep"));
+
+    uint8_t expected[128], *at = expected;
+    const uint32_t asked[] = {CM_INDEX_ROOT,
+                              0}; /* in its place it is the pod's own value, and elsewhere an object of it */
+    at = (uint8_t *)mempcpy(at, "\x80\x05}X\x05\0\0\0other]\x94(", 16);
+    for (int i = before ? 0 : 1; i < 2; i++) {
+        at = (uint8_t *)mempcpy(at, "C\x0c", 2);
+        at = (uint8_t *)mempcpy(at, &page, 8);
+        at = (uint8_t *)mempcpy(at, &asked[i], 4);
+        at = (uint8_t *)mempcpy(at, "Q\x94", 2);
+        at = (uint8_t *)mempcpy(at, i ? before ? "0j\2\0\0\0" : "0j\1\0\0\0" : "K\1", i ? 6 : 2);
+    }
+    at = (uint8_t *)mempcpy(at, before ? "es." : "K\1j\1\0\0\0es.", before ? 3 : 10);
+    size_t size;
+    uint8_t *stream = read_stream(target, "other", have, &size);
+    ck_assert_uint_eq(size, (size_t)(at - expected));
+    ck_assert_mem_eq(stream, expected, size);
+
+    const char *name = "other";
+    cm_link *link = NULL;
+    ck_ok(cm_link_open_have(target, &name, 1, CM_LINK_NAMESPACE, have, &link));
+    cm_have_unref(have); /* the link keeps it */
+    ck_assert_uint_eq(cm_link_size(link), size);
+    uint8_t linked[128];
+    ck_ok(cm_link_read(link, 0, linked, size, &count));
+    ck_assert_mem_eq(linked, expected, size);
+    cm_link_close(link);
+    free(stream);
+    cm_checkpoint_unref(here);
+    cm_checkpoint_unref(target);
+}
+END_TEST
+
 START_TEST(wrong_requests_are_refused)
 {
     cm_save *save = begin(store, "s");
@@ -431,6 +511,7 @@ int main(void)
     tcase_add_loop_test(tcase, random_graphs_come_back, 0, 60);
     tcase_add_loop_test(tcase, every_offset_reads_the_same, 0, 8);
     tcase_add_test(tcase, big_buffers_read_from_anywhere);
+    tcase_add_loop_test(tcase, what_the_program_has_is_asked_for, 0, 2);
     tcase_add_test(tcase, wrong_requests_are_refused);
     tcase_add_test(tcase, empty_namespace_links_to_an_empty_dict);
     suite_add_tcase(suite, tcase);

@@ -7,12 +7,13 @@ import contextlib
 import copy
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import chipmink
 import pytest
+from attached import Silent
+from chipmink import _returning
 from chipmink._attachment import Attachment
 from chipmink._checkpoint import Cell
 
@@ -20,43 +21,20 @@ LONG = bool(os.environ.get("CHIPMINK_LONG"))
 NAMES = "abcdef"
 
 
-class Silent:
-    """A host that runs nothing."""
-
-    call = "{}"
-
-    def __init__(self, asks_before: bool) -> None:
-        self.asks_before = asks_before  # saves go on behind the cells
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def warn(self, line: str) -> None:
-        raise AssertionError(line)
-
-    def run(self, code: str) -> None:
-        raise AssertionError(code)
-
-    def soon(self, call: Callable[[], None]) -> bool:
-        return False
-
-    def leave(self) -> None:
-        pass
-
-
 def shape(namespace: dict[str, Any]) -> Any:
     """The values and what they share, as something that can be compared."""
     seen: dict[int, int] = {}
 
     def walk(value: Any) -> Any:
-        if not isinstance(value, (list, dict, Box)):
+        if not isinstance(value, (list, tuple, dict, Box)) and not is_long(value):
             return value
         if id(value) in seen:
             return ("seen", seen[id(value)])
         seen[id(value)] = len(seen)
-        if isinstance(value, list):
-            return ["list", *map(walk, value)]
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (list, tuple)):
+            return [type(value).__name__, *map(walk, value)]
         parts = vars(value) if isinstance(value, Box) else value
         return [type(value).__name__, *((key, walk(part)) for key, part in parts.items())]
 
@@ -65,6 +43,10 @@ def shape(namespace: dict[str, Any]) -> Any:
 
 class Box:
     pass
+
+
+def is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > 256
 
 
 def lists(value: Any, most: int = 40) -> list[list[Any]]:
@@ -76,6 +58,7 @@ def lists(value: Any, most: int = 40) -> list[list[Any]]:
         seen.add(id(one))
         if isinstance(one, list):
             found.append(one)
+        if isinstance(one, (list, tuple)):
             todo += one
         elif isinstance(one, dict):
             todo += one.values()
@@ -89,7 +72,7 @@ def work(n: dict[str, Any], random_: random.Random) -> None:
     name = random_.choice(NAMES)
     other = n.get(random_.choice(NAMES))
     deep = lists(other)
-    what = random_.randrange(9)
+    what = random_.randrange(11)
     if what == 0:
         n[name] = [random_.random()]
     elif what == 1:
@@ -109,11 +92,45 @@ def work(n: dict[str, Any], random_: random.Random) -> None:
         random_.choice(deep).append(n[name])  # perhaps a cycle
     elif what == 8 and deep:
         del random_.choice(deep)[1:]
+    elif what == 9:
+        n[name] = (other, random_.choice("xy") * random_.choice((300, 5000)), *range(300))
+    elif what == 10 and deep and isinstance(other, tuple):
+        random_.choice(deep).append(other[1])
+
+
+class Returned(list[dict[str, Any]]):
+    """What was to stay the object that it is, each time that something was loaded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        load, load_these = _returning.load, _returning._load
+
+        def watched(
+            session: Any, namespace: dict[str, Any], here: Any, target: Any, met: Any
+        ) -> dict[str, Any]:
+            kept = target._core.have(here._core).kept if here else []
+            self.append({name: namespace[name] for name in kept})
+            return load(session, namespace, here, target, met)
+
+        def these(
+            target: Any, names: Any, namespace: Any, met: Any = None, have: Any = None
+        ) -> Any:
+            assert have or not (self and self[-1] and target._core.pages()), "loaded the old way"
+            return load_these(target, names, namespace, met, have)
+
+        monkeypatch.setattr(_returning, "load", watched)
+        monkeypatch.setattr(_returning, "_load", these)
+
+    def check(self, namespace: dict[str, Any]) -> None:
+        for name, value in (self.pop() if self else {}).items():
+            assert namespace[name] is value, name
 
 
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("seed", range(60 if LONG else 3))
-def test_going_anywhere(seed: int, behind: bool, path: Path) -> None:
+def test_going_anywhere(
+    seed: int, behind: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = Returned(monkeypatch)
     random_ = random.Random(seed)
     n: dict[str, Any] = {}
     states: dict[int, Any] = {}
@@ -143,12 +160,14 @@ def test_going_anywhere(seed: int, behind: bool, path: Path) -> None:
         elif way < 0.4:
             number = random_.choice([*states])
             nb.checkout(number)
+            returned.check(n)
             assert shape(n) == shape(states[number]), (step, number)
             if shape(states[number]) == before:
                 assert {name: id(value) for name, value in n.items()} == here
         else:
             with contextlib.suppress(chipmink.Error):  # nothing to undo
                 nb.undo()
+                returned.check(n)
                 changed = True
             if not changed:
                 continue
@@ -157,6 +176,7 @@ def test_going_anywhere(seed: int, behind: bool, path: Path) -> None:
             assert undone in shapes
             if way < 0.8:
                 nb.redo()
+                returned.check(n)
                 assert shape(n) == before
         states[nb._at] = copy.deepcopy(n)
     store.close()

@@ -271,6 +271,20 @@ typedef bool (*cm_alone_visitor)(void *arg, const cm_variable *variable);
 CM_API CM_MUST_USE int cm_checkpoint_groups(cm_checkpoint *checkpoint, cm_alone_visitor alone, void *arg,
                                             uint32_t **groups, size_t *count);
 
+/*
+ * What of a checkpoint, the target, a program has that is at another one: the variables that are the same in both, and all that these
+ * refer to. It keeps the target open.
+ */
+typedef struct cm_have cm_have;
+/* [blocks] Reads the pods of those variables that refer to objects of others. */
+CM_API CM_MUST_USE int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, cm_have **have);
+CM_API cm_have *cm_have_ref(cm_have *have);
+CM_API void cm_have_unref(cm_have *have); /* accepts NULL */
+/* Whether the variable with that index (as of cm_checkpoint_variables of the target) is one of them. */
+CM_API bool cm_have_keeps(const cm_have *have, size_t variable);
+/* [blocks] The pages that something may refer to from elsewhere, ascending. The caller frees *pages. */
+CM_API CM_MUST_USE int cm_checkpoint_pages(cm_checkpoint *checkpoint, uint64_t **pages, size_t *count);
+
 enum cm_change { CM_ADDED = 'A', CM_REMOVED = 'R', CM_CHANGED = 'C' };
 /* `before` is NULL for CM_ADDED, `after` for CM_REMOVED. */
 typedef int (*cm_diff_visitor)(void *arg, enum cm_change change, const cm_variable *before, const cm_variable *after);
@@ -294,6 +308,13 @@ enum cm_link_flags {
  */
 CM_API CM_MUST_USE int cm_link_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
                                     cm_link **link);
+/*
+ * The same with what the program has left out: the stream asks for these objects, by persistent ids (BINPERSID), bytes objects of
+ * CM_HAVE_ID bytes: u64 page, u32 memo index in its pod, or CM_INDEX_ROOT for the pod's own value.
+ */
+enum { CM_HAVE_ID = 12 };
+CM_API CM_MUST_USE int cm_link_open_have(cm_checkpoint *checkpoint, const char *const *names, size_t count,
+                                         unsigned flags, cm_have *have, cm_link **link);
 CM_API void cm_link_close(cm_link *link);
 CM_API uint64_t cm_link_size(const cm_link *link);
 /* [blocks] Reads up to `size` bytes at `offset`; *done is short only at the end. Touches the pods and chunks concerned. */
@@ -315,6 +336,8 @@ typedef struct cm_stream cm_stream;
 /* As cm_link_open. */
 CM_API CM_MUST_USE int cm_stream_open(cm_checkpoint *checkpoint, const char *const *names, size_t count, unsigned flags,
                                       cm_stream **stream);
+/* Before anything is read: as cm_link_open_have. */
+CM_API void cm_stream_have(cm_stream *stream, cm_have *have);
 CM_API void cm_stream_close(cm_stream *stream);
 /* Some bytes of a stream, made once and used again and again: fresh memory would cost a page fault for each 4 kB. */
 typedef struct cm_piece cm_piece;

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * have.c - what of a checkpoint a program has, that is at another one; and linking the rest.
+ *
+ * A variable of equal content with its object at the same address consists of the same pods at the same pages in both, and so does
+ * all that it refers to. These pods are not linked: where something refers into them, the stream asks for the object, with a
+ * persistent id that is its address, and whoever unpickles it gives the one that the program has.
+ *
+ * What is known are trees of pods, by the pages where they begin: those of the variables, and those in the trees of others that they
+ * refer to. The page map says which tree a page is in.
+ */
+#include "have.h"
+
+#include "checkpoint.h"
+#include "known.h"
+#include "planner.h"
+
+struct cm_have {
+    atomic_uint references;
+    cm_checkpoint *target;
+    bool *kept;             /* of each variable of the target */
+    cm_address_table trees; /* where they begin; no index, no number */
+};
+
+enum { DIFFERS = 1, FRAGMENT_DEPTH_MOST = 64 };
+
+/* ---- addresses ---------------------------------------------------------------------------------------------------- */
+
+static cm_addressed *slot_of(const cm_address_table *table, uint64_t page, uint32_t index)
+{
+    size_t at = (size_t)(page + (uint64_t)index * 0x9e3779b97f4a7c15u) & (table->capacity - 1); /* pages are hashes */
+    while (table->slots[at].page && (table->slots[at].page != page || table->slots[at].index != index))
+        at = (at + 1) & (table->capacity - 1);
+    return &table->slots[at];
+}
+
+bool cm_address_find(const cm_address_table *table, uint64_t page, uint32_t index, uint32_t *number)
+{
+    const cm_addressed *found = table->capacity ? slot_of(table, page, index) : NULL;
+    if (!found || !found->page)
+        return false;
+    *number = found->number;
+    return true;
+}
+
+int cm_address_add(cm_address_table *table, uint64_t page, uint32_t index, uint32_t number)
+{
+    if (table->count * 3 >= table->capacity * 2) {
+        cm_address_table larger = {.capacity = table->capacity ? table->capacity * 2 : 64};
+        larger.slots = calloc(larger.capacity, sizeof *larger.slots);
+        if (!larger.slots)
+            return cm_plan_no_memory();
+        for (size_t i = 0; i < table->capacity; i++)
+            if (table->slots[i].page)
+                *slot_of(&larger, table->slots[i].page, table->slots[i].index) = table->slots[i];
+        larger.count = table->count;
+        free(table->slots);
+        *table = larger;
+    }
+    cm_addressed *slot = slot_of(table, page, index);
+    table->count += !slot->page;
+    *slot = (cm_addressed){page, index, number};
+    return 0;
+}
+
+/* ---- what is the same --------------------------------------------------------------------------------------------- */
+
+typedef struct comparing {
+    cm_have *have;
+    cm_checkpoint *here;
+    cm_id *pods; /* to be read */
+    size_t pod_count, pod_capacity;
+    cm_known *seen; /* pods that were */
+} comparing;
+
+bool cm_have_begins(const cm_have *have, uint64_t page)
+{
+    uint32_t ignored;
+    return cm_address_find(&have->trees, page, 0, &ignored);
+}
+
+int cm_have_page(const cm_have *have, uint64_t page, bool *has)
+{
+    *has = false;
+    for (unsigned steps = 0; page != CM_PAGE_NONE; steps++) {
+        cm_page at;
+        *has = cm_have_begins(have, page);
+        if (*has)
+            return 0;
+        int result = cm_checkpoint_page_find(have->target, page, &at);
+        if (result)
+            return result == -ENOENT ? 0 : result; /* the root of a variable that nothing refers to */
+        if (steps > UINT16_MAX)
+            return cm_fail(EILSEQ, "damaged checkpoint: its pages go round in a circle");
+        page = at.parent;
+    }
+    return 0;
+}
+
+static int add_pod(comparing *c, const cm_id *id)
+{
+    if (!cm_known_add(c->seen, id, 0))
+        return 0;
+    if (!cm_grow(&c->pods, c->pod_count, &c->pod_capacity, sizeof *c->pods))
+        return cm_plan_no_memory();
+    c->pods[c->pod_count++] = *id;
+    return 0;
+}
+
+/*
+ * A variable that is kept refers to an object at this page. The linker has all of its pod in the variable's stream (of a fragment, that of
+ * the object it belongs to). DIFFERS: it is not the same here.
+ */
+static int refer(comparing *c, uint64_t page)
+{
+    cm_page target, here;
+    for (unsigned depth = 0;; depth++) {
+        if (cm_have_begins(c->have, page))
+            return 0;
+        int result = cm_checkpoint_page(c->have->target, page, &target);
+        if (!result)
+            result = cm_checkpoint_page_find(c->here, page, &here);
+        if (result)
+            return result == -ENOENT ? DIFFERS : result;
+        if (!cm_id_equal(&target.pod, &here.pod) || target.kind != here.kind)
+            return DIFFERS;
+        if (target.kind != CM_POD_FRAGMENT)
+            break;
+        if (target.parent == CM_PAGE_NONE || depth > FRAGMENT_DEPTH_MOST)
+            return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
+        page = target.parent;
+    }
+    int result = cm_address_add(&c->have->trees, page, 0, 0);
+    return result ? result : add_pod(c, &target.pod);
+}
+
+/* Equal pods refer to the same pages, wherever they are spliced in. */
+static int read_pod(comparing *c, const cm_id *id)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    cm_pod_view view = {0};
+    int result = cm_object_get(c->have->target->store, id, CM_KIND_POD, &content);
+    if (!result)
+        result = cm_pod_decode(content.data, content.size, &view);
+    for (size_t i = 0; !result && i < view.event_count; i++) {
+        const cm_event *event = &view.events[i];
+        if (event->type == CM_EVENT_EXTERNAL)
+            result = refer(c, event->page);
+        else if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT)
+            result = add_pod(c, &event->id);
+    }
+    cm_pod_view_clear(&view);
+    return result;
+}
+
+static bool is_closed(const cm_variable *variable)
+{
+    return cm_id_equal(&variable->content, &variable->root.pod); /* nothing leads out of it */
+}
+
+/* Notes where the tree of a variable begins; it may be an object in a pod of another. */
+static int begin(comparing *c, const cm_variable *variable)
+{
+    cm_page where = {.kind = CM_POD_OBJECT};
+    int result = is_closed(variable) ? 0 : cm_checkpoint_page_find(c->have->target, variable->root.page, &where);
+    if (result && result != -ENOENT)
+        return result;
+    return where.kind == CM_POD_FRAGMENT ? refer(c, variable->root.page)
+                                         : cm_address_add(&c->have->trees, variable->root.page, 0, 0);
+}
+
+/* Follows what a variable refers to outside of its own tree. */
+static int follow(comparing *c, const cm_variable *variable)
+{
+    int result = is_closed(variable) ? 0 : add_pod(c, &variable->root.pod);
+    while (!result && c->pod_count) {
+        cm_id id = c->pods[--c->pod_count];
+        result = read_pod(c, &id);
+    }
+    return result;
+}
+
+/* One attempt with what is marked as kept. DIFFERS: the mark of a variable that cannot be was taken away. */
+static int compare(comparing *c, const cm_variable *variables, size_t count)
+{
+    cm_have *have = c->have;
+    free(have->trees.slots);
+    have->trees = (cm_address_table){0};
+    cm_known_free(c->seen);
+    c->pod_count = 0;
+    c->seen = cm_known_new();
+    int result = c->seen ? 0 : cm_plan_no_memory();
+    for (size_t i = 0; !result && i < count; i++)
+        if (have->kept[i])
+            have->kept[i] = (result = begin(c, &variables[i])) != DIFFERS;
+    for (size_t i = 0; !result && i < count; i++)
+        if (have->kept[i])
+            have->kept[i] = (result = follow(c, &variables[i])) != DIFFERS;
+    return result;
+}
+
+static bool same_address(const cm_address *a, const cm_address *b)
+{
+    return a->page == b->page && a->index == b->index && cm_id_equal(&a->pod, &b->pod);
+}
+
+static int find_kept(comparing *c)
+{
+    const cm_variable *before, *after;
+    size_t before_count, count;
+    int result = cm_checkpoint_variables(c->here, &before, &before_count);
+    if (!result)
+        result = cm_checkpoint_variables(c->have->target, &after, &count);
+    if (result)
+        return result;
+    c->have->kept = calloc(count + 1, sizeof *c->have->kept);
+    if (!c->have->kept)
+        return cm_plan_no_memory();
+    for (size_t i = 0, j = 0; i < before_count && j < count;) {
+        int order = strcmp(before[i].name, after[j].name);
+        if (order == 0)
+            c->have->kept[j] =
+                cm_id_equal(&before[i].content, &after[j].content) && same_address(&before[i].root, &after[j].root);
+        i += order <= 0;
+        j += order >= 0;
+    }
+    do
+        result = compare(c, after, count);
+    while (result == DIFFERS); /* one fewer is kept each time */
+    return result;
+}
+
+int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, cm_have **out)
+{
+    cm_have *have = calloc(1, sizeof *have);
+    if (!have)
+        return cm_plan_no_memory();
+    atomic_init(&have->references, 1);
+    have->target = cm_checkpoint_ref(target);
+    comparing c = {.have = have, .here = here};
+    int result = find_kept(&c);
+    free(c.pods);
+    cm_known_free(c.seen);
+    if (result)
+        cm_have_unref(have);
+    else
+        *out = have;
+    return result;
+}
+
+cm_have *cm_have_ref(cm_have *have)
+{
+    atomic_fetch_add_explicit(&have->references, 1, memory_order_relaxed);
+    return have;
+}
+
+void cm_have_unref(cm_have *have)
+{
+    if (!have || atomic_fetch_sub_explicit(&have->references, 1, memory_order_acq_rel) != 1)
+        return;
+    cm_checkpoint_unref(have->target);
+    free(have->kept);
+    free(have->trees.slots);
+    free(have);
+}
+
+bool cm_have_keeps(const cm_have *have, size_t variable)
+{
+    return have->kept[variable];
+}
+
+/* ---- linking ------------------------------------------------------------------------------------------------------ */
+
+int cm_planner_has(const cm_planner *p, uint64_t page, bool *has)
+{
+    *has = false;
+    return p->source->have ? cm_have_page(p->source->have, page, has) : 0;
+}
+
+int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, uint32_t *memo)
+{
+    enum { SHORT_BINBYTES = 'C', BINPERSID = 'Q', MEMOIZE = 0x94, POP = '0' };
+    cm_plan *plan = p->plan;
+    if (cm_address_find(&plan->asked, page, index, memo))
+        return popped ? 0 : cm_plan_add_get(plan, *memo);
+    uint8_t bytes[2 + CM_HAVE_ID + 3] = {SHORT_BINBYTES, CM_HAVE_ID};
+    cm_put_u32(bytes + 2, (uint32_t)page);
+    cm_put_u32(bytes + 6, (uint32_t)(page >> 32));
+    cm_put_u32(bytes + 10, index);
+    bytes[2 + CM_HAVE_ID] = BINPERSID;
+    bytes[3 + CM_HAVE_ID] = MEMOIZE;
+    bytes[4 + CM_HAVE_ID] = POP;
+    if (plan->memo >= UINT32_MAX - 1)
+        return cm_fail(EOVERFLOW, "the linked stream would memoize more than 2^32 objects");
+    *memo = plan->memo++;
+    int result = cm_address_add(&plan->asked, page, index, *memo);
+    if (!result)
+        result = cm_plan_add_literal(plan, bytes, sizeof bytes - !popped);
+    if (!result && p->frame_count) {
+        cm_instance *around = &plan->instances[p->frames[p->frame_count - 1].instance];
+        result = cm_plan_add_shift(around, around->progress, 1);
+    }
+    return result;
+}
+
+static int list_page(void *arg, const cm_map_entry *entry)
+{
+    if (entry->key_size != 8)
+        return cm_fail(EILSEQ, "damaged page map: a page of %zu bytes", entry->key_size);
+    uint64_t page = 0;
+    for (int i = 0; i < 8; i++)
+        page = page << 8 | entry->key[i];
+    cm_buffer *pages = arg;
+    cm_buffer_append(pages, &page, sizeof page);
+    return pages->error ? cm_plan_no_memory() : 0;
+}
+
+int cm_checkpoint_pages(cm_checkpoint *checkpoint, uint64_t **pages, size_t *count)
+{
+    cm_buffer all = CM_BUFFER_INIT;
+    *pages = NULL;
+    *count = 0;
+    int result = cm_map_each(checkpoint->store, &checkpoint->page_map, list_page, &all);
+    if (result) {
+        cm_buffer_free(&all);
+        return result;
+    }
+    *pages = (uint64_t *)(void *)all.data;
+    *count = all.size / sizeof **pages;
+    return 0;
+}
