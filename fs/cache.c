@@ -29,6 +29,7 @@ void cm_cached_init(cm_cached *item, size_t cost, void (*destroy)(cm_cached *ite
     item->destroy = destroy;
     item->cost = cost;
     item->references = 1;
+    item->leaning = 0;
 }
 
 cm_cached *cm_cached_ref(cm_cached *item)
@@ -41,6 +42,19 @@ void cm_cached_unref(cm_cached *item)
 {
     if (item != NULL && __atomic_sub_fetch(&item->references, 1, __ATOMIC_ACQ_REL) == 0)
         item->destroy(item);
+}
+
+cm_cached *cm_cached_lean(cm_cached *item)
+{
+    __atomic_add_fetch(&item->leaning, 1, __ATOMIC_RELAXED);
+    return cm_cached_ref(item);
+}
+
+void cm_cached_lean_no_more(cm_cached *item)
+{
+    if (item != NULL)
+        __atomic_sub_fetch(&item->leaning, 1, __ATOMIC_RELAXED);
+    cm_cached_unref(item);
 }
 
 int cm_cache_new(size_t bytes, size_t count, cm_cache **result)
@@ -101,8 +115,8 @@ static entry *evict(cm_cache *cache)
         next = last->newer;
         if (cache->bytes <= cache->most_bytes && cache->count <= cache->most_count)
             break;
-        if (last->waiters > 0)
-            continue; /* made just now, and not yet picked up */
+        if (last->waiters > 0 || __atomic_load_n(&last->item->leaning, __ATOMIC_RELAXED) > 0)
+            continue; /* not yet picked up, or its memory would stay */
         take_from_order(cache, last);
         take_from_bucket(cache, last);
         cache->bytes -= last->item->cost;

@@ -3,7 +3,8 @@
  * cache.h - what was read from the store lately: items under node ids, bounded by bytes and by number.
  *
  * An item is immutable and reference counted; dropped from the cache it lives on until the last user gives it back. The one
- * used last always stays, even when it alone exceeds the bounds: otherwise each access to it would make it anew.
+ * used last always stays, even when it alone exceeds the bounds: otherwise each access to it would make it anew. So does what others
+ * lean on: its memory would stay, and whoever asks for it next would make it anew.
  */
 #ifndef CM_CACHE_H
 #define CM_CACHE_H
@@ -16,12 +17,15 @@ typedef struct cm_cached cm_cached;
 struct cm_cached {
     void (*destroy)(cm_cached *item);
     size_t cost; /* bytes of memory it holds */
-    unsigned references;
+    unsigned references, leaning;
 };
 
 void cm_cached_init(cm_cached *item, size_t cost, void (*destroy)(cm_cached *item));
 cm_cached *cm_cached_ref(cm_cached *item);
 void cm_cached_unref(cm_cached *item); /* NULL is fine */
+/* A reference of another item, which is made of this one and keeps it in memory. */
+cm_cached *cm_cached_lean(cm_cached *item);
+void cm_cached_lean_no_more(cm_cached *item); /* NULL is fine */
 
 typedef struct cm_cache cm_cache;
 

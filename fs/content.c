@@ -13,6 +13,7 @@ typedef struct part_content {
     uint64_t size;
     size_t held; /* bytes of memory */
     cm_link *link;
+    cm_cached *variables; /* of the checkpoint: the link keeps them in memory */
 } part_content;
 
 /*
@@ -32,6 +33,7 @@ static void destroy_content(cm_cached *item)
     part_content *part = (part_content *)item;
 
     cm_link_close(part->link);
+    cm_cached_lean_no_more(part->variables);
     free(part->text);
     free(part);
 }
@@ -74,10 +76,7 @@ static int make_text(cm_view *view, cm_node node, part_content *part)
     return result;
 }
 
-/*
- * A plan keeps the variables of its checkpoint in memory, so it is planned on the handle that has them, and is charged for them:
- * it may outlive them in the cache.
- */
+/* A plan keeps the variables of its checkpoint in memory, so it is planned on the handle that has them, and leans on them. */
 static int make_link(cm_view *view, cm_node node, part_content *part)
 {
     cm_part_variables *variables cm_cleanup(cm_cleanup_part) = NULL;
@@ -95,7 +94,8 @@ static int make_link(cm_view *view, cm_node node, part_content *part)
     if (result < 0)
         return result;
     part->size = cm_link_size(part->link);
-    part->held = LINK_COST + cm_link_memory(part->link) + variables->item.cost;
+    part->held = LINK_COST + cm_link_memory(part->link);
+    part->variables = cm_cached_lean(&variables->item);
     return 0;
 }
 

@@ -75,6 +75,30 @@ START_TEST(bounded_by_count_and_bytes)
 }
 END_TEST
 
+/* As the variables of a checkpoint, from which the pickles of all of them are made. */
+START_TEST(what_others_lean_on_stays)
+{
+    factory f = {.cost = 30};
+    cm_cache *cache = NULL;
+    cm_cached *held = NULL;
+
+    ck_assert_int_eq(cm_cache_new(40, 1 << 20, &cache), 0);
+    ck_assert_int_eq(cm_cache_get(cache, 1000, make, &f, &held), 0);
+    cm_cached *leant_on = cm_cached_lean(held);
+    cm_cached_unref(held);
+    for (uint64_t key = 0; key < 10; key++)
+        use(cache, key, &f);
+    ck_assert(cm_cache_has(cache, 1000));
+    ck_assert_int_eq(f.alive, 2);
+    cm_cached_lean_no_more(leant_on);
+    use(cache, 10, &f);
+    ck_assert(!cm_cache_has(cache, 1000));
+    ck_assert_int_eq(f.alive, 1);
+    cm_cache_free(cache);
+    ck_assert_int_eq(f.alive, 0);
+}
+END_TEST
+
 START_TEST(one_too_big_stays_while_in_use)
 {
     factory f = {.cost = 1000};
@@ -188,6 +212,7 @@ TCase *cm_cache_tests(void)
     TCase *tests = tcase_create("cache");
 
     tcase_add_loop_test(tests, bounded_by_count_and_bytes, 0, 2);
+    tcase_add_test(tests, what_others_lean_on_stays);
     tcase_add_test(tests, one_too_big_stays_while_in_use);
     tcase_add_test(tests, failures_are_not_kept);
     tcase_add_loop_test(tests, made_once, 0, 2);
