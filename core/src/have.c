@@ -108,8 +108,8 @@ static int add_pod(comparing *c, const cm_id *id)
 }
 
 /*
- * A variable that is kept refers to an object at this page. The linker has all of its pod in the variable's stream (of a fragment, that of
- * the object it belongs to). DIFFERS: it is not the same here.
+ * A variable that is kept refers to an object at this page. Trees of pods are the same whole: of a fragment, whose elements are those of
+ * the object it belongs to, that is. DIFFERS: it is not the same here.
  */
 static int refer(comparing *c, uint64_t page)
 {

@@ -10,7 +10,7 @@ struct cm_kept {
     cm_event *events;
     size_t event_count;
     uint32_t root, memo_count, body_size;
-    uint8_t kind;
+    uint8_t kind, tail;
 };
 
 static bool is_child(const cm_event *event)
@@ -39,7 +39,8 @@ cm_kept *cm_pod_keep(cm_pod *pod)
                       .root = pod->root,
                       .memo_count = pod->body.memo_count,
                       .body_size = pod->body_size,
-                      .kind = pod->kind};
+                      .kind = pod->kind,
+                      .tail = pod->tail};
     for (size_t i = 0; i < kept->event_count; i++)
         kept->events[i].pod = NULL; /* of this save */
     pod->kept = kept;               /* its events are lent from now on */
@@ -66,6 +67,7 @@ cm_pod *cm_save_pod_again(cm_save *save, cm_pod *parent, cm_kept *kept)
     pod->root = kept->root;
     pod->body.memo_count = kept->memo_count;
     pod->body_size = kept->body_size;
+    pod->tail = kept->tail;
     pod->tree_size = kept->tree_size;
     pod->tree_pods = kept->tree_pods;
     pod->tree_memos = kept->tree_memos;

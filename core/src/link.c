@@ -101,6 +101,14 @@ static void linked(void *arg, cm_instance *instance, const cm_pod_view *view, cm
         (void)keep(link, instance, view, content); /* without memory it is read again later */
 }
 
+/* All of them, before their plan is cleared. */
+static void forget(void *arg)
+{
+    cm_link *link = arg;
+    while (link->oldest)
+        drop(link, link->oldest);
+}
+
 /* The patched body of an instance, from memory or read again. Called locked. */
 static int body_of(cm_link *link, uint32_t index, cm_linked_body **out)
 {
@@ -150,7 +158,12 @@ static int plan_file(cm_link *link, const char *name)
     link->is_lazy = cm_id_equal(&variable->content, &variable->root.pod);
     if (link->is_lazy)
         return cm_lazy_open(&link->source, &root, variable->size, &link->plan, &link->lazy);
-    return cm_plan_make(&link->source, &root, 1, 0, &link->plan);
+    result = cm_plan_make(&link->source, &root, 1, 0, &link->plan);
+    if (result || link->plan.size == variable->size)
+        return result;
+    forget(link); /* it was saved before fragments could stand alone */
+    cm_plan_clear(&link->plan);
+    return cm_plan_make(&link->source, &root, 1, CM_PLAN_WHOLE, &link->plan);
 }
 
 static int plan(cm_link *link, const char *const *names, size_t count, unsigned flags)
@@ -187,6 +200,7 @@ int cm_link_open_have(cm_checkpoint *checkpoint, const char *const *names, size_
     link->pods.checkpoint = checkpoint;
     link->source = cm_plan_source_of(&link->pods);
     link->source.linked = linked;
+    link->source.forget = forget;
     link->source.linked_arg = link;
     link->have = have ? cm_have_ref(have) : NULL;
     link->source.have = have;
@@ -213,8 +227,7 @@ void cm_link_close(cm_link *link)
 {
     if (!link)
         return;
-    while (link->oldest)
-        drop(link, link->oldest);
+    forget(link);
     cm_plan_clear(&link->plan);
     cm_lazy_clear(&link->lazy);
     cm_checkpoint_unref(link->checkpoint);

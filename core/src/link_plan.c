@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "planner.h"
 
-enum { PRELUDE_MOST = 64, FRAGMENT_DEPTH_MOST = 64, SOON_MOST = 64, SCAN_MOST = 1024 };
+enum { PRELUDE_MOST = 64, ALONE_CONFLICTS_MOST = 8, FRAGMENT_DEPTH_MOST = 64, SOON_MOST = 64, SCAN_MOST = 1024 };
 
 static int push(cm_planner *p, const cm_id *pod, uint64_t page, bool popped)
 {
@@ -54,6 +54,16 @@ static int conflict(cm_planner *p)
             p->has_culprit = true;
         }
     return CM_PLAN_CONFLICT;
+}
+
+/* A fragment that stands alone is wanted in its place: that has to come first, with all that is around it. */
+static int conflict_alone(cm_planner *p)
+{
+    int result = conflict(p);
+    if (!p->has_culprit) /* in a root: it has the pages of what is above a fragment that is referred to */
+        p->culprit = p->plan->instances[p->frames[0].instance].page;
+    p->has_culprit = true;
+    return result;
 }
 
 /* Is local `index` of an instance memoized by now? */
@@ -125,18 +135,88 @@ static int on_child(cm_planner *p, cm_frame *f, const cm_event *event)
     if (found == CM_NO_INSTANCE)
         return push(p, &event->id, page, false);
     const cm_instance *child = &p->plan->instances[found];
-    if (!cm_id_equal(&child->pod, &event->id) || child->kind == CM_POD_FRAGMENT)
+    if (!cm_id_equal(&child->pod, &event->id) || (child->kind == CM_POD_FRAGMENT && !child->alone))
         return cm_fail(EILSEQ, "damaged pods: two of them claim page %016llx", (unsigned long long)page);
+    if (child->alone)
+        return conflict_alone(p);
     if (child->root == CM_INDEX_ROOT || !available(child, child->root))
         return conflict(p); /* a tuple within itself has no object of its own to get */
     return cm_plan_add_get(p->plan, cm_plan_memo(child, child->root));
 }
 
-/* Links the pod at a page out of its place and pops it; for a fragment, the object it belongs to. */
+/* Undoes a push of which nothing is in the stream yet. */
+static void unpush(cm_planner *p)
+{
+    cm_frame *f = &p->frames[--p->frame_count];
+    cm_pod_view_clear(&f->view);
+    cm_buffer_free(&f->content);
+    cm_plan_remove_last_instance(p->plan);
+}
+
+/* Begins with a pod out of its place, as the page map has it. */
+static int push_apart(cm_planner *p, const cm_page *where, uint64_t page)
+{
+    int result = push(p, &where->pod, page, true);
+    if (!result && p->frames[p->frame_count - 1].view.kind != where->kind)
+        result =
+            cm_fail(EILSEQ, "damaged page map: of another kind than the pod at page %016llx", (unsigned long long)page);
+    return result;
+}
+
+/* The opcode of an empty container that a fragment can add to; NULL: its body does not end by adding. */
+static const char *empty_for(const cm_pod_view *fragment)
+{
+    enum { APPENDS = 'e', SETITEMS = 'u', ADDITEMS = 0x90 };
+    switch (fragment->tail) {
+    case APPENDS:
+        return "]"; /* EMPTY_LIST */
+    case SETITEMS:
+        return "}"; /* EMPTY_DICT */
+    case ADDITEMS:
+        return "\x8f"; /* EMPTY_SET */
+    default:
+        return NULL;
+    }
+}
+
+static bool refers_to(const cm_pod_view *view, uint64_t page)
+{
+    for (size_t i = 0; i < view->event_count; i++)
+        if (view->events[i].type == CM_EVENT_EXTERNAL && view->events[i].page == page)
+            return true;
+    return false;
+}
+
+/* Begins with a fragment in a container of its own, unless it needs the one that it is of; *begun says so. */
+static int push_alone(cm_planner *p, const cm_page *where, uint64_t page, bool *begun)
+{
+    *begun = false;
+    if (p->whole || where->parent == CM_PAGE_NONE || cm_plan_find(p->plan, where->parent) != CM_NO_INSTANCE)
+        return 0;
+    int result = push_apart(p, where, page);
+    if (result)
+        return result;
+    const cm_frame *f = &p->frames[p->frame_count - 1];
+    const char *empty = empty_for(&f->view);
+    *begun = empty && !refers_to(&f->view, where->parent);
+    if (!*begun) {
+        unpush(p);
+        return 0;
+    }
+    p->plan->instances[f->instance].alone = true;
+    return cm_plan_add_literal(p->plan, empty, 1);
+}
+
+/* Links the pod at a page out of its place and pops it; for a fragment that cannot stand alone, the object it belongs to. */
 static int push_page(cm_planner *p, uint64_t page)
 {
     cm_page where;
+    bool begun = false;
     int result = p->source->locate(p->source->arg, page, &where);
+    if (!result && where.kind == CM_POD_FRAGMENT)
+        result = push_alone(p, &where, page, &begun);
+    if (begun)
+        return result;
     for (unsigned depth = 0; !result && where.kind == CM_POD_FRAGMENT; depth++) {
         page = where.parent;
         if (cm_plan_find(p->plan, page) != CM_NO_INSTANCE)
@@ -145,7 +225,7 @@ static int push_page(cm_planner *p, uint64_t page)
             return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
         result = p->source->locate(p->source->arg, page, &where);
     }
-    return result ? result : push(p, &where.pod, page, true);
+    return result ? result : push_apart(p, &where, page);
 }
 
 static int on_external(cm_planner *p, cm_frame *f, const cm_event *event)
@@ -220,15 +300,6 @@ static int run(cm_planner *p)
 }
 
 /* ---- roots ------------------------------------------------------------------------------------------------------- */
-
-/* Undoes a push of which nothing is in the stream yet. */
-static void unpush(cm_planner *p)
-{
-    cm_frame *f = &p->frames[--p->frame_count];
-    cm_pod_view_clear(&f->view);
-    cm_buffer_free(&f->content);
-    cm_plan_remove_last_instance(p->plan);
-}
 
 int cm_planner_begin(cm_planner *p, const cm_address *address, bool *begun)
 {
@@ -356,22 +427,34 @@ static int last_resort(cm_planner *p, const cm_plan_root *roots, size_t count)
     cm_cleanup(cm_cleanup_free) cm_plan_root *all = NULL;
     size_t all_count;
     int result = p->source->all(p->source->arg, &all, &all_count);
-    p->prelude_count = 0;
     return result ? result : attempt(p, roots, count, all, all_count);
+}
+
+/* After a conflict: the pod to blame goes first; or no fragment alone; or, at *last, all variables first. */
+static void give_way(cm_planner *p, bool *last)
+{
+    size_t most = p->whole ? PRELUDE_MOST : ALONE_CONFLICTS_MOST;
+    if (p->has_culprit && p->prelude_count < most) {
+        p->prelude[p->prelude_count++] = p->culprit;
+    } else {
+        *last = p->whole;
+        p->whole = true;
+        p->prelude_count = 0;
+    }
+    cm_planner_drop_frames(p);
+    if (p->source->forget)
+        p->source->forget(p->source->linked_arg);
+    cm_plan_clear(p->plan);
 }
 
 int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags, cm_plan *plan)
 {
     uint64_t prelude[PRELUDE_MOST];
-    cm_planner p = {.source = source, .plan = plan, .flags = flags, .prelude = prelude};
+    cm_planner p = {.source = source, .plan = plan, .flags = flags, .prelude = prelude, .whole = flags & CM_PLAN_WHOLE};
     *plan = (cm_plan){0};
     int result = attempt(&p, roots, count, NULL, 0);
     for (bool last = false; result == CM_PLAN_CONFLICT && !last;) {
-        last = !p.has_culprit || p.prelude_count == PRELUDE_MOST;
-        if (!last)
-            prelude[p.prelude_count++] = p.culprit;
-        cm_planner_drop_frames(&p);
-        cm_plan_clear(plan);
+        give_way(&p, &last);
         result = last ? last_resort(&p, roots, count) : attempt(&p, roots, count, NULL, 0);
     }
     if (result == CM_PLAN_CONFLICT)

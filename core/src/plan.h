@@ -14,6 +14,13 @@
  * Rarely this runs into a pod that is under construction and has not memoized what is asked for. Then the pod asked for is
  * put in front of the stream (the prelude), and planning starts again; if that does not help, all variables are put in front,
  * in the order they were walked.
+ *
+ * If the pod is a fragment, what it belongs to may be far larger. So it adds its elements to an empty container, which is popped:
+ *
+ *     ... j<element>                becomes      ... ] <fragment> 0 j<element>
+ *
+ * Where the real container is needed too, its elements have to be those, and that only works the other way round: it is put in front.
+ * When that happens too often, planning starts again with fragments only in what they belong to (CM_PLAN_WHOLE).
  */
 #ifndef CM_PLAN_H
 #define CM_PLAN_H
@@ -43,6 +50,7 @@ typedef struct cm_instance { /* a pod in the stream */
     uint32_t memo_base, memo_count, root;
     uint32_t progress; /* while under construction: local indices below are memoized */
     uint8_t kind, state;
+    bool alone; /* a fragment in a container that is popped */
     uint32_t shift_count, shift_capacity, patch_count, patch_capacity;
     cm_shift *shifts;
     cm_patch *patches;           /* externals: where, and the global index */
@@ -63,6 +71,8 @@ typedef struct cm_plan_source {
     const cm_have *have; /* may be NULL: what is not linked, but asked for */
     /* May be NULL. A pod is linked, its memo indices are final; may take over `content`, leaving it empty. */
     void (*linked)(void *arg, cm_instance *instance, const cm_pod_view *view, cm_buffer *content);
+    /* With `linked`. Planning starts again: what was linked is about to be cleared. */
+    void (*forget)(void *arg);
     void *linked_arg;
 } cm_plan_source;
 
@@ -117,6 +127,8 @@ typedef struct cm_pods {
 
 /* [blocks] Borrows them. */
 cm_plan_source cm_plan_source_of(cm_pods *pods);
+/* Beside CM_LINK_*: fragments come with what they belong to. So were all planned before they could stand alone. */
+enum { CM_PLAN_WHOLE = 1 << 8 };
 /* [blocks] The plan is to be cleared also on failure. */
 CM_MUST_USE int cm_plan_make(const cm_plan_source *source, const cm_plan_root *roots, size_t count, unsigned flags,
                              cm_plan *plan);

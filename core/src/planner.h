@@ -36,6 +36,7 @@ typedef struct cm_planner {
     size_t prelude_count;
     uint64_t culprit; /* after CONFLICT: the page to put in front */
     bool has_culprit;
+    bool whole; /* no fragment is linked alone */
 } cm_planner;
 
 typedef struct cm_sink {

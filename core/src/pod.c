@@ -175,6 +175,7 @@ int cm_pod_decode(const void *content, size_t size, cm_pod_view *view)
     view->body = cm_read_bytes(&reader, view->body_size);
     if (reader.bad || reader.at != reader.end)
         return cm_fail(EILSEQ, "damaged pod: its tables make no sense");
+    view->tail = view->body_size ? view->body[view->body_size - 1] : 0;
     if (position > view->body_size || memo > view->memo_count ||
         (view->root != CM_INDEX_ROOT && view->root >= view->memo_count) ||
         (view->kind == CM_POD_FRAGMENT && view->root != CM_INDEX_ROOT))

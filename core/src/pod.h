@@ -44,6 +44,8 @@ typedef struct cm_pod_view {
     size_t get_count;
     const uint8_t *body; /* borrowed */
     size_t body_size;
+    uint8_t
+        tail; /* the body's last byte, which of a fragment is the opcode that adds to its container; 0: it is empty */
 } cm_pod_view;
 
 enum { CM_OP_LONG_BINGET = 'j', CM_GET_SIZE = 5 };

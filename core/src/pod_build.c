@@ -329,6 +329,7 @@ int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
     pod->root = root;
     pod->finished = true;
     pod->body_size = (uint32_t)cm_body_size(&pod->body);
+    pod->tail = pod->body_size ? pod->body.cursor[-1] : 0;
     pod->tree_size += pod->body_size;
     pod->tree_pods++;
     pod->tree_memos += pod->body.memo_count;
@@ -343,7 +344,8 @@ int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view)
                           .root = pod->root,
                           .memo_count = pod->body.memo_count,
                           .event_count = pod->event_count,
-                          .body_size = pod->body_size};
+                          .body_size = pod->body_size,
+                          .tail = pod->tail};
     if (pod->event_count) {
         view->events = malloc(pod->event_count * sizeof *view->events);
         if (!view->events)

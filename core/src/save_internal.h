@@ -86,6 +86,7 @@ struct cm_pod {
     uint32_t root;
     uint32_t variable;
     uint8_t kind;
+    uint8_t tail;    /* see cm_pod_view; once it is finished */
     bool page_given; /* its derived page was taken by another pod */
     bool exported;   /* some external refers to it */
     bool finished;

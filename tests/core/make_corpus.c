@@ -188,6 +188,22 @@ static node *list_of(arena *a, size_t count, node **items)
     return n;
 }
 
+/* The checkpoint that was written last, with a page map in which a variable's own pod, a fragment, is an object. */
+static void write_fragment_as_object(cm_checkpoint *c, const char *name)
+{
+    const cm_variable *v;
+    must(cm_checkpoint_variable(c, name, &v) == 0);
+    uint8_t record[8 + 1 + sizeof(cm_id)] = {[8] = sizeof(cm_id) + 8 + 1}; /* page, size of its value, pod */
+    cm_page_key(v->root.page, record);
+    memcpy(record + 9, &v->root.pod, sizeof(cm_id));
+    for (size_t at = 0; at + sizeof record + 8 < all.size; at++)
+        if (memcmp(all.data + at, record, sizeof record) == 0) {
+            must(all.data[at + sizeof record + 8] == CM_POD_FRAGMENT);
+            all.data[at + sizeof record + 8] = CM_POD_OBJECT;
+        }
+    write_seed("refuse/link", "fragment-as-object", all.data, all.size);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -233,6 +249,17 @@ int main(int argc, char **argv)
     must(cm_save_preview(save, "shown", "image/png", "\x89PNG\r\n\x1a\n and so on", 18) == 0);
     c = finish(save);
     write_checkpoint(store, c, "preview");
+    cm_checkpoint_unref(c);
+    node *items[9];
+    for (int i = 0; i < 9; i++)
+        items[i] = list_of(&a, 1, (node *[]){node_int(&a, i)});
+    save = begin(store, "seed");
+    save_node(save, "big", list_of(&a, 9, items), &(cutting){{1}, 0, 256});
+    save_node(save, "best", list_of(&a, 2, items + 3), &(cutting){{1}, 0, 0});
+    save_node(save, "one", items[7], &(cutting){{1}, 0, 0});
+    c = finish(save);
+    write_checkpoint(store, c, "fragment");
+    write_fragment_as_object(c, "one");
     cm_checkpoint_unref(c);
     cm_store_unref(store);
     arena_free(&a);

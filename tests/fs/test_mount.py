@@ -252,6 +252,23 @@ def test_plain_pickle(history: list[chipmink.Checkpoint], mounted: Mount) -> Non
     run(sys.executable, "-I", "-c", program, mounted.session() / "log")
 
 
+def test_elements_of_a_big_list_are_small(store: chipmink.Store, mounted: Mount) -> None:
+    """A file has no more of the list than the fragment of its element; copied, it is a variable."""
+    rows = [{"row": i, "text": f"the text of row {i}"} for i in range(20_000)]
+    store.session("analysis").save({"rows": rows, "best": rows[:5], "one": rows[10_000]})
+    head = mounted.session() / "head/vars"
+    assert pickle.loads((head / "best.pkl").read_bytes()) == rows[:5]
+    assert pickle.loads((head / "one.pkl").read_bytes()) == rows[10_000]
+    for name in ("best", "one"):
+        file = head / f"{name}.pkl"
+        assert file.stat().st_size == len(file.read_bytes())
+        assert file.stat().st_size < (head / "rows.pkl").stat().st_size // 5
+    work = mounted.session() / "work"
+    (work / "copy.pkl").write_bytes((head / "best.pkl").read_bytes())
+    commit(work)
+    assert store.session("analysis").load()["copy"] == rows[:5]
+
+
 def test_sizes_are_exact(history: list[chipmink.Checkpoint], mounted: Mount) -> None:
     count = 0
     for directory, _, files in os.walk(mounted.session()):
