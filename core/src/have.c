@@ -19,6 +19,7 @@ struct cm_have {
     atomic_uint references;
     cm_checkpoint *target;
     bool *kept;             /* of each variable of the target */
+    bool *by_name;          /* ... whether variables that it refers to may differ */
     cm_address_table trees; /* where they begin; no index, no number */
 };
 
@@ -65,12 +66,17 @@ int cm_address_add(cm_address_table *table, uint64_t page, uint32_t index, uint3
 
 /* ---- what is the same --------------------------------------------------------------------------------------------- */
 
+typedef struct reading {
+    cm_id *pods; /* to be read */
+    size_t count, capacity;
+    cm_known *seen; /* pods that were */
+} reading;
+
 typedef struct comparing {
     cm_have *have;
     cm_checkpoint *here;
-    cm_id *pods; /* to be read */
-    size_t pod_count, pod_capacity;
-    cm_known *seen; /* pods that were */
+    reading all, named;     /* named: in trees of variables that refer to others by name */
+    cm_address_table roots; /* of all variables of the target; no number */
 } comparing;
 
 bool cm_have_begins(const cm_have *have, uint64_t page)
@@ -97,14 +103,28 @@ int cm_have_page(const cm_have *have, uint64_t page, bool *has)
     return 0;
 }
 
-static int add_pod(comparing *c, const cm_id *id)
+static int add_pod(reading *r, const cm_id *id)
 {
-    if (!cm_known_add(c->seen, id, 0))
+    if (!cm_known_add(r->seen, id, 0))
         return 0;
-    if (!cm_grow(&c->pods, c->pod_count, &c->pod_capacity, sizeof *c->pods))
+    if (!cm_grow(&r->pods, r->count, &r->capacity, sizeof *r->pods))
         return cm_plan_no_memory();
-    c->pods[c->pod_count++] = *id;
+    r->pods[r->count++] = *id;
     return 0;
+}
+
+static int restart(reading *r)
+{
+    cm_known_free(r->seen);
+    r->count = 0;
+    r->seen = cm_known_new();
+    return r->seen ? 0 : cm_plan_no_memory();
+}
+
+static void end_reading(reading *r)
+{
+    free(r->pods);
+    cm_known_free(r->seen);
 }
 
 /*
@@ -131,23 +151,30 @@ static int refer(comparing *c, uint64_t page)
         page = target.parent;
     }
     int result = cm_address_add(&c->have->trees, page, 0, 0);
-    return result ? result : add_pod(c, &target.pod);
+    return result ? result : add_pod(&c->all, &target.pod);
+}
+
+static bool is_named(const comparing *c, const reading *r, const cm_event *event)
+{
+    uint32_t ignored;
+    return r == &c->named && cm_address_find(&c->roots, event->page, event->index, &ignored);
 }
 
 /* Equal pods refer to the same pages, wherever they are spliced in. */
-static int read_pod(comparing *c, const cm_id *id)
+static int read_pod(comparing *c, reading *r)
 {
+    const cm_id id = r->pods[--r->count];
     cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
     cm_pod_view view = {0};
-    int result = cm_object_get(c->have->target->store, id, CM_KIND_POD, &content);
+    int result = cm_object_get(c->have->target->store, &id, CM_KIND_POD, &content);
     if (!result)
         result = cm_pod_decode(content.data, content.size, &view);
     for (size_t i = 0; !result && i < view.event_count; i++) {
         const cm_event *event = &view.events[i];
-        if (event->type == CM_EVENT_EXTERNAL)
+        if (event->type == CM_EVENT_EXTERNAL && !is_named(c, r, event))
             result = refer(c, event->page);
         else if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT)
-            result = add_pod(c, &event->id);
+            result = add_pod(r, &event->id);
     }
     cm_pod_view_clear(&view);
     return result;
@@ -158,25 +185,24 @@ static bool is_closed(const cm_variable *variable)
     return cm_id_equal(&variable->content, &variable->root.pod); /* nothing leads out of it */
 }
 
-/* Notes where the tree of a variable begins; it may be an object in a pod of another. */
+/* Notes where the tree of a variable begins, unless it is an object in a fragment of another. */
 static int begin(comparing *c, const cm_variable *variable)
 {
     cm_page where = {.kind = CM_POD_OBJECT};
     int result = is_closed(variable) ? 0 : cm_checkpoint_page_find(c->have->target, variable->root.page, &where);
-    if (result && result != -ENOENT)
+    if ((result && result != -ENOENT) || where.kind == CM_POD_FRAGMENT)
         return result;
-    return where.kind == CM_POD_FRAGMENT ? refer(c, variable->root.page)
-                                         : cm_address_add(&c->have->trees, variable->root.page, 0, 0);
+    return cm_address_add(&c->have->trees, variable->root.page, 0, 0);
 }
 
 /* Follows what a variable refers to outside of its own tree. */
-static int follow(comparing *c, const cm_variable *variable)
+static int follow(comparing *c, const cm_variable *variable, bool by_name)
 {
-    int result = is_closed(variable) ? 0 : add_pod(c, &variable->root.pod);
-    while (!result && c->pod_count) {
-        cm_id id = c->pods[--c->pod_count];
-        result = read_pod(c, &id);
-    }
+    int result = cm_have_begins(c->have, variable->root.page) ? 0 : refer(c, variable->root.page);
+    if (!result && !is_closed(variable))
+        result = add_pod(by_name ? &c->named : &c->all, &variable->root.pod);
+    while (!result && (c->all.count || c->named.count))
+        result = read_pod(c, c->all.count ? &c->all : &c->named);
     return result;
 }
 
@@ -186,16 +212,15 @@ static int compare(comparing *c, const cm_variable *variables, size_t count)
     cm_have *have = c->have;
     free(have->trees.slots);
     have->trees = (cm_address_table){0};
-    cm_known_free(c->seen);
-    c->pod_count = 0;
-    c->seen = cm_known_new();
-    int result = c->seen ? 0 : cm_plan_no_memory();
+    int result = restart(&c->all);
+    if (!result)
+        result = restart(&c->named);
     for (size_t i = 0; !result && i < count; i++)
         if (have->kept[i])
-            have->kept[i] = (result = begin(c, &variables[i])) != DIFFERS;
+            result = begin(c, &variables[i]);
     for (size_t i = 0; !result && i < count; i++)
         if (have->kept[i])
-            have->kept[i] = (result = follow(c, &variables[i])) != DIFFERS;
+            have->kept[i] = (result = follow(c, &variables[i], have->by_name[i])) != DIFFERS;
     return result;
 }
 
@@ -204,7 +229,15 @@ static bool same_address(const cm_address *a, const cm_address *b)
     return a->page == b->page && a->index == b->index && cm_id_equal(&a->pod, &b->pod);
 }
 
-static int find_kept(comparing *c)
+static bool is_among(const char *name, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return false;
+}
+
+static int find_kept(comparing *c, const char *const *by_name, size_t by_name_count)
 {
     const cm_variable *before, *after;
     size_t before_count, count;
@@ -213,24 +246,32 @@ static int find_kept(comparing *c)
         result = cm_checkpoint_variables(c->have->target, &after, &count);
     if (result)
         return result;
-    c->have->kept = calloc(count + 1, sizeof *c->have->kept);
-    if (!c->have->kept)
+    cm_have *have = c->have;
+    have->kept = calloc(count + 1, sizeof *have->kept);
+    have->by_name = calloc(count + 1, sizeof *have->by_name);
+    if (!have->kept || !have->by_name)
         return cm_plan_no_memory();
     for (size_t i = 0, j = 0; i < before_count && j < count;) {
         int order = strcmp(before[i].name, after[j].name);
-        if (order == 0)
-            c->have->kept[j] =
-                cm_id_equal(&before[i].content, &after[j].content) && same_address(&before[i].root, &after[j].root);
+        if (order == 0) {
+            bool same = cm_id_equal(&before[i].content, &after[j].content);
+            have->by_name[j] = !same && is_among(after[j].name, by_name, by_name_count);
+            have->kept[j] = (same || have->by_name[j]) && same_address(&before[i].root, &after[j].root);
+        }
         i += order <= 0;
         j += order >= 0;
     }
+    for (size_t j = 0; !result && j < count; j++)
+        result = cm_address_add(&c->roots, after[j].root.page, after[j].root.index, 0);
+    if (result)
+        return result;
     do
         result = compare(c, after, count);
     while (result == DIFFERS); /* one fewer is kept each time */
     return result;
 }
 
-int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, cm_have **out)
+int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, const char *const *by_name, size_t count, cm_have **out)
 {
     cm_have *have = calloc(1, sizeof *have);
     if (!have)
@@ -238,9 +279,10 @@ int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, cm_have **out)
     atomic_init(&have->references, 1);
     have->target = cm_checkpoint_ref(target);
     comparing c = {.have = have, .here = here};
-    int result = find_kept(&c);
-    free(c.pods);
-    cm_known_free(c.seen);
+    int result = find_kept(&c, by_name, count);
+    end_reading(&c.all);
+    end_reading(&c.named);
+    free(c.roots.slots);
     if (result)
         cm_have_unref(have);
     else
@@ -260,6 +302,7 @@ void cm_have_unref(cm_have *have)
         return;
     cm_checkpoint_unref(have->target);
     free(have->kept);
+    free(have->by_name);
     free(have->trees.slots);
     free(have);
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from . import _core, _loading
@@ -35,10 +36,11 @@ def load(
     if not differing:
         return {}
     if here is not None and met is not None and _is_the_namespace(session, here):
-        have = target._core.have(here._core)
-        names = _with_what_moved(target, differing, set(have.kept))
+        by_name = [n for n in differing if _finds_by_name(namespace.get(n), namespace)]
+        have = target._core.have(here._core, by_name)
+        names = _to_load(target, differing, set(have.kept))
         try:
-            return _load(target, names, namespace, met, have)
+            return _load(target, names, namespace, met, have) if names else {}
         except (StoreError, MemoryError):
             raise
         except Exception:  # of unpickling it, which comes again below, or something was not met
@@ -51,13 +53,30 @@ def _is_the_namespace(session: Session, here: Checkpoint) -> bool:
     return session.store._bases.get(session.name) == _contents(here)
 
 
-def _with_what_moved(target: Checkpoint, differing: list[str], kept: set[str]) -> list[str]:
-    """Add variables whose content is the same, but not what they share with those that differ."""
-    differ = set(differing)
-    if all(name in kept or name in differ for name in target.variables):
-        return differing
-    sharing = set(_with_what_they_share(target, differing))
-    return [n for n in target.variables if n in differ or (n not in kept and n in sharing)]
+def _finds_by_name(value: object, namespace: dict[str, Any]) -> bool:
+    """Tell whether a value is a function that has nothing of the variables it was made of.
+
+    If it is as it was, it finds those by their names that take their place.
+    """
+    return (
+        type(value) is types.FunctionType
+        and value.__globals__ is namespace
+        and not (value.__closure__ or value.__defaults__ or value.__kwdefaults__ or vars(value))
+        and getattr(value, "__annotate__", None) is None  # it would have to be called
+        and all(note is None or type(note) is str for note in value.__annotations__.values())
+    )
+
+
+def _to_load(target: Checkpoint, differing: list[str], kept: set[str]) -> list[str]:
+    """List what differs and is not kept.
+
+    Also variables whose content is the same, but not what they share with those that differ.
+    """
+    differ = {name for name in differing if name not in kept}
+    if not all(name in kept or name in differ for name in target.variables):
+        sharing = set(_with_what_they_share(target, list(differ))) if differ else set()
+        differ |= {name for name in sharing if name not in kept}
+    return [name for name in target.variables if name in differ]
 
 
 def _with_what_they_share(target: Checkpoint, names: list[str]) -> list[str]:

@@ -331,14 +331,6 @@ static PyObject *checkpoint_pages(PyObject *self, PyObject *Py_UNUSED(none))
     return bytes;
 }
 
-static PyObject *checkpoint_have(PyObject *self, PyObject *here)
-{
-    cm_module *module = cm_module_of(self);
-    if (!Py_IS_TYPE(here, module->checkpoint))
-        return PyErr_Format(PyExc_TypeError, "have() takes a Checkpoint, not %s", Py_TYPE(here)->tp_name);
-    return cm_have_make(module, cm_checkpoint_unwrap(here), cm_checkpoint_unwrap(self));
-}
-
 /* ---- linking ----------------------------------------------------------------------------------------------------- */
 
 /* The names as C strings borrowed from `names`, a tuple of str; the caller frees the array. */
@@ -358,6 +350,23 @@ static const char **borrow_names(PyObject *names)
         }
     }
     return array;
+}
+
+static PyObject *checkpoint_have(PyObject *self, PyObject *args)
+{
+    cm_module *module = cm_module_of(self);
+    PyObject *here, *sequence = NULL;
+    if (!PyArg_ParseTuple(args, "O!|O", module->checkpoint, &here, &sequence))
+        return NULL;
+    PyObject *names = sequence ? PySequence_Tuple(sequence) : PyTuple_New(0);
+    const char **array = names ? borrow_names(names) : NULL;
+    PyObject *have = NULL;
+    if (array)
+        have = cm_have_make(module, cm_checkpoint_unwrap(here), cm_checkpoint_unwrap(self), array,
+                            (size_t)PyTuple_GET_SIZE(names));
+    PyMem_Free(array);
+    Py_XDECREF(names);
+    return have;
 }
 
 /* The Have that an argument is, or NULL: None. False with an exception. */
@@ -469,8 +478,10 @@ static PyMethodDef methods[] = {
          "`have`: what the program has is not loaded, but asked for with persistent ids.")},
     {"pages", checkpoint_pages, METH_NOARGS,
      PyDoc_STR("pages()\n--\n\nThe pages that something may refer to from elsewhere, 8 bytes each.")},
-    {"have", checkpoint_have, METH_O,
-     PyDoc_STR("have(here, /)\n--\n\nWhat of it a program has that is at the checkpoint `here`.")},
+    {"have", checkpoint_have, METH_VARARGS,
+     PyDoc_STR(
+         "have(here, by_name=(), /)\n--\n\nWhat of it a program has that is at the checkpoint `here`; variables that "
+         "refer to others by name alone are so named.")},
     {"groups", checkpoint_groups, METH_O,
      PyDoc_STR("groups(types, /)\n--\n\n"
                "{name: name}: variables that share objects have the same one of them; what variables of `types`, a set "

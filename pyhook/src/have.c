@@ -36,12 +36,13 @@ static PyObject *list_kept(cm_checkpoint *target, const cm_have *have)
     return kept;
 }
 
-PyObject *cm_have_make(cm_module *module, cm_checkpoint *here, cm_checkpoint *target)
+PyObject *cm_have_make(cm_module *module, cm_checkpoint *here, cm_checkpoint *target, const char *const *by_name,
+                       size_t count)
 {
     cm_have *have = NULL;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = cm_have_new(here, target, &have);
+    result = cm_have_new(here, target, by_name, count, &have);
     Py_END_ALLOW_THREADS
     if (result < 0)
         return cm_raise(module, result);

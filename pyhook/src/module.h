@@ -87,8 +87,9 @@ PyObject *cm_buffer_new(uint64_t size, bool readonly, void **memory);
 /* A new reference to the open store of a Store object, or NULL with an exception: it was closed. */
 cm_store *cm_store_unwrap(PyObject *self);
 
-/* What of `target` a program has that is at `here`; NULL with an exception. */
-PyObject *cm_have_make(cm_module *module, cm_checkpoint *here, cm_checkpoint *target);
+/* What of `target` a program has that is at `here`; see cm_have_new; NULL with an exception. */
+PyObject *cm_have_make(cm_module *module, cm_checkpoint *here, cm_checkpoint *target, const char *const *by_name,
+                       size_t count);
 cm_have *cm_have_unwrap(PyObject *self); /* borrowed */
 struct cm_walk;
 /* The objects that a walk has met at these pages, see cm_walk_met; NULL with an exception. */

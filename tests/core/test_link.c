@@ -424,7 +424,7 @@ START_TEST(what_the_program_has_is_asked_for)
     bool before = _i;
     cm_checkpoint *target = save_two(before, 1), *here = save_two(before, 3);
     cm_have *have = NULL;
-    ck_ok(cm_have_new(here, target, &have));
+    ck_ok(cm_have_new(here, target, NULL, 0, &have));
     ck_assert(cm_have_keeps(have, 0)); /* keep */
     ck_assert(!cm_have_keeps(have, 1));
     const cm_variable *keep;

@@ -169,6 +169,28 @@ def test_functions_stay_and_see_what_is_there(book: Notebook) -> None:
     assert n["scale"] is scale
 
 
+def test_functions_stay_when_what_they_name_is_replaced(book: Notebook) -> None:
+    book.cell("data = [[i] for i in range(300)]; other = [1]")
+    book.cell("def f(x: 'int') -> None:\n    return len(data)\nheld = [f, data, 0]")
+    book.cell("def g(x=data):\n    return x")
+    book.cell("def h():\n    return f, g")
+    book.cell("data.append(1); held[2] = 1")
+    n = book.n
+    f, g, h, other = n["f"], n["g"], n["h"], n["other"]
+    assert book.command("undo").endswith("replaced data, held, g")
+    assert n["f"] is f
+    assert n["h"] is h
+    assert n["other"] is other
+    assert n["g"] is not g
+    assert f(0) == 300
+    assert n["held"][0] is f
+    assert n["held"][1] is n["data"] is n["g"]()
+    assert n["h"]() == (f, n["g"])
+    assert book.command("redo").endswith("replaced data, held, g")
+    assert n["f"] is f
+    assert f(0) == 301
+
+
 def test_instances_keep_their_class(book: Notebook) -> None:
     book.cell("class P:\n    def __init__(self): self.values = list(range(300))")
     book.cell("p = P(); q = P(); q.other = p; q.n = 1")

@@ -276,8 +276,12 @@ CM_API CM_MUST_USE int cm_checkpoint_groups(cm_checkpoint *checkpoint, cm_alone_
  * refer to. It keeps the target open.
  */
 typedef struct cm_have cm_have;
-/* [blocks] Reads the pods of those variables that refer to objects of others. */
-CM_API CM_MUST_USE int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, cm_have **have);
+/*
+ * [blocks] Reads the pods of those variables that refer to objects of others. Variables of the `count` names in `by_name` refer to others
+ * by name alone, as functions do: they are the same if they themselves are.
+ */
+CM_API CM_MUST_USE int cm_have_new(cm_checkpoint *here, cm_checkpoint *target, const char *const *by_name, size_t count,
+                                   cm_have **have);
 CM_API cm_have *cm_have_ref(cm_have *have);
 CM_API void cm_have_unref(cm_have *have); /* accepts NULL */
 /* Whether the variable with that index (as of cm_checkpoint_variables of the target) is one of them. */
