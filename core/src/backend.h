@@ -80,10 +80,16 @@ typedef struct cm_backend_ops {
      * the epoch is not that of its begin: what was found in the store since may be gone. */
     /* *epoch (may be NULL): the store's; it is another one after each collection that removed something. */
     int (*begin)(cm_backend *backend, cm_backend_txn **txn, uint64_t *epoch);
+    /* May be NULL. Reads a few refs, as ref_get does, and begins then, in one go: values[i] is empty where there is no such ref. */
+    int (*begin_reading)(cm_backend *backend, const char *const *keys, size_t count, cm_buffer *values,
+                         cm_backend_txn **txn, uint64_t *epoch);
     int (*put)(cm_backend_txn *txn, const cm_record *records, size_t count);
-    /* May be NULL. A backend that encodes records itself takes contents instead; fills in their stored sizes. */
+    /* May be NULL. A backend that encodes records itself takes contents instead, also some that it has; fills in what is out. */
     int (*put_contents)(cm_backend_txn *txn, struct cm_content *const *contents, size_t count);
     int (*commit)(cm_backend_txn *txn, const cm_ref_update *refs, size_t count);
+    /* May be NULL. As put_contents and then commit, in one go; what it returns is about both. */
+    int (*commit_contents)(cm_backend_txn *txn, struct cm_content *const *contents, size_t content_count,
+                           const cm_ref_update *refs, size_t count);
     void (*abort)(cm_backend_txn *txn);
     /* Replaces `value`. -ENOENT: no such ref. */
     int (*ref_get)(cm_backend *backend, const char *key, cm_buffer *value);

@@ -2,260 +2,24 @@
 /*
  * backend_remote.c - a store that a server owns, as a backend.
  *
- * Each call takes a connection of its own from a pool, so several threads talk at once. When the server has gone, it is
- * started anew: reads are repeated and nobody notices; a transaction is lost with it, and its calls fail with -ECONNRESET, on
- * which the whole save is to be repeated (what it puts is content-addressed, so repeating is safe).
+ * When the server has gone, reads are repeated and nobody notices; a transaction is lost with it, and its calls fail with
+ * -ECONNRESET, on which the whole save is to be repeated (what it puts is content-addressed, so repeating is safe).
  */
 #include "remote.h"
 
 #include <chipmink/serve.h>
 
 #include "error.h"
+#include "remote_call.h"
 #include "store.h"
-#include "store_dir.h"
-#include "wire.h"
 
-#include <stdio.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 20, DEATHS_MOST = 4, PAUSE_MS = 50, POOL_MOST = 16 };
-
-typedef struct wire_link {
-    int socket;
-    cm_area area;
-    struct wire_link *next;
-} wire_link;
-
-typedef struct remote {
-    cm_backend base;
-    char *path, *command;
-    unsigned flags;
-    cm_id token; /* what makes our connections one client */
-    pid_t pid;
-    pthread_mutex_t lock; /* guards the pool */
-    wire_link *idle;
-    unsigned idle_count;
-} remote;
-
 struct cm_backend_txn {
-    remote *store;
+    cm_remote *store;
     uint64_t id;
 };
-
-/* ---- connections ------------------------------------------------------------------------------------------------- */
-
-static void drop(wire_link *l)
-{
-    if (!l)
-        return;
-    close(l->socket);
-    cm_area_clear(&l->area);
-    free(l);
-}
-
-static void drop_idle(remote *r)
-{
-    pthread_mutex_lock(&r->lock);
-    wire_link *all = r->idle;
-    r->idle = NULL;
-    r->idle_count = 0;
-    pthread_mutex_unlock(&r->lock);
-    while (all) {
-        wire_link *next = all->next;
-        drop(all);
-        all = next;
-    }
-}
-
-/* Receives an answer, which then stands in *answer behind the status. -ECONNRESET: the server has gone. */
-static int receive(wire_link *l, cm_buffer *reply, cm_reader *answer, int *passed)
-{
-    int result = cm_wire_receive(l->socket, reply, passed);
-    if (result)
-        return result;
-    *answer = cm_reader_of(reply->data, reply->size);
-    uint64_t status = cm_read_bounded(answer, 4095);
-    if (!answer->bad && status == 0)
-        return 0;
-    cm_cleanup(cm_cleanup_free) char *sentence = cm_read_string(answer);
-    if (*passed >= 0)
-        close(*passed);
-    *passed = -1;
-    return cm_fail(status ? (int)status : EPROTO, "%s",
-                   sentence ? sentence : "the store server's answer makes no sense");
-}
-
-/* Sends a request and receives its answer. */
-static int exchange(wire_link *l, const cm_buffer *request, int pass, cm_buffer *reply, cm_reader *answer, int *passed)
-{
-    int result = cm_wire_send(l->socket, request, pass);
-    return result ? result : receive(l, reply, answer, passed);
-}
-
-static int hello(remote *r, wire_link *l, int area)
-{
-    cm_cleanup(cm_buffer_free) cm_buffer request = CM_BUFFER_INIT, reply = CM_BUFFER_INIT;
-    cm_reader answer;
-    int passed = -1;
-    cm_buffer_varint(&request, CM_WIRE_HELLO);
-    cm_buffer_varint(&request, CM_WIRE_VERSION);
-    cm_buffer_append(&request, &r->token, sizeof r->token);
-    return exchange(l, &request, area, &reply, &answer, &passed);
-}
-
-static int dial(remote *r, wire_link **out)
-{
-    wire_link *l = calloc(1, sizeof *l);
-    if (!l)
-        return cm_fail(ENOMEM, "out of memory");
-    int area = -1;
-    int result = cm_wire_connect(r->path, &l->socket);
-    if (result) {
-        free(l);
-        return result;
-    }
-    result = cm_area_make(CM_WIRE_AREA, &area, &l->area);
-    if (!result)
-        result = hello(r, l, area);
-    if (area >= 0)
-        close(area); /* mapped on both sides */
-    if (result)
-        drop(l);
-    else
-        *out = l;
-    return result;
-}
-
-static bool absent(int result)
-{
-    return result == -ENOENT || result == -ECONNREFUSED || result == -ECONNRESET || result == -EAGAIN;
-}
-
-/*
- * A new connection; the server is started when none answers. Busy: a process has the store for itself, or another server is
- * starting or ending, which may not say so yet or any more: then it is waited for. A server that ends before it answers was killed, so another one is
- * started; one that always does is broken.
- */
-static int connect_to(remote *r, wire_link **out)
-{
-    int result = dial(r, out);
-    unsigned deaths = 0;
-    for (unsigned i = 0; r->command && absent(result) && i < ATTEMPTS; i++) {
-        int started = cm_server_start(r->path, r->flags, r->command);
-        if (started == -ECONNRESET && ++deaths == DEATHS_MOST)
-            return -EIO;
-        if (started && started != -EBUSY && started != -ECONNRESET)
-            return started;
-        result = dial(r, out);
-        if (absent(result) && started == -EBUSY) {
-            if (cm_writer_lock_is_embedded(r->path))
-                return cm_writer_lock_refuse(r->path);
-            if (i + 1 == ATTEMPTS)
-                return cm_server_start(r->path, r->flags, r->command); /* says who has it */
-            nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
-        }
-    }
-    return result;
-}
-
-static int acquire(remote *r, wire_link **out)
-{
-    if (getpid() != r->pid)
-        return cm_fail(EPERM,
-                       "the store %s was opened by process %d, this is its fork %d: open the store again in the child "
-                       "process",
-                       r->path, (int)r->pid, (int)getpid());
-    pthread_mutex_lock(&r->lock);
-    wire_link *l = r->idle;
-    if (l) {
-        r->idle = l->next;
-        r->idle_count--;
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (!l)
-        return connect_to(r, out);
-    *out = l;
-    return 0;
-}
-
-static void release(remote *r, wire_link *l, int result)
-{
-    bool keep = result != -ECONNRESET && result != -EPROTO && result != -EMSGSIZE;
-    pthread_mutex_lock(&r->lock);
-    keep = keep && r->idle_count < POOL_MOST;
-    if (keep) {
-        l->next = r->idle;
-        r->idle = l;
-        r->idle_count++;
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (!keep)
-        drop(l);
-}
-
-/* What a call wants to do with the area before and after the exchange. */
-typedef struct call {
-    cm_buffer request;
-    void (*fill)(cm_area *area, void *arg);
-    int (*take)(const cm_area *area, cm_reader *answer, int passed, void *arg);
-    void *arg;
-    int pass;
-} call;
-
-static int call_once(remote *r, call *c)
-{
-    cm_cleanup(cm_buffer_free) cm_buffer reply = CM_BUFFER_INIT;
-    wire_link *l;
-    int result = acquire(r, &l);
-    if (result)
-        return result;
-    if (c->fill)
-        c->fill(&l->area, c->arg);
-    cm_reader answer;
-    int passed = -1;
-    result = exchange(l, &c->request, c->pass, &reply, &answer, &passed);
-    if (!result && c->take)
-        result = c->take(&l->area, &answer, passed, c->arg);
-    if (!result && answer.bad)
-        result = cm_fail(EPROTO, "the store server's answer makes no sense");
-    if (passed >= 0)
-        close(passed);
-    release(r, l, result);
-    return result;
-}
-
-/* A call that may be repeated when the server has gone. */
-static int call_again(remote *r, call *c)
-{
-    int result = call_once(r, c);
-    for (unsigned i = 0; result == -ECONNRESET && i < 3; i++) {
-        drop_idle(r);
-        result = call_once(r, c);
-    }
-    cm_buffer_free(&c->request);
-    return result;
-}
-
-/* A call of a transaction, which is lost when the server has gone. */
-static int call_in_transaction(remote *r, call *c)
-{
-    int result = call_once(r, c);
-    cm_buffer_free(&c->request);
-    if (result == -ECONNRESET) {
-        drop_idle(r);
-        cm_fail(ECONNRESET, "the store server of %s ended during the save", r->path);
-    }
-    return result;
-}
-
-static call make_call(enum cm_wire_op op, void *arg)
-{
-    call c = {.arg = arg, .pass = -1};
-    cm_buffer_varint(&c.request, op);
-    return c;
-}
 
 /* ---- objects ----------------------------------------------------------------------------------------------------- */
 
@@ -287,11 +51,11 @@ static int remote_find(cm_backend *backend, const cm_id *ids, size_t count, cm_o
     int result = 0;
     for (size_t done = 0; done < count && !result; done += AT_ONCE) {
         finding f = {ids + done, count - done < AT_ONCE ? count - done : AT_ONCE, infos + done};
-        call c = make_call(CM_WIRE_FIND, &f);
+        cm_call c = cm_call_make(CM_WIRE_FIND, &f);
         cm_buffer_varint(&c.request, f.count);
         c.fill = fill_ids;
         c.take = take_infos;
-        result = call_again((remote *)backend, &c);
+        result = cm_call_again((cm_remote *)backend, &c);
     }
     return result;
 }
@@ -303,23 +67,18 @@ typedef struct getting {
     void *arg;
 } getting;
 
-static int senseless(void)
-{
-    return cm_fail(EPROTO, "the store server's answer makes no sense");
-}
-
 /* The records of an answer, one after the other in the area, lent as they lie there. */
 static int lend_records(getting *g, cm_reader *answer, const cm_area *from)
 {
     uint64_t count = cm_read_bounded(answer, g->count - g->done), at = 0;
-    int result = count ? 0 : senseless();
+    int result = count ? 0 : cm_call_senseless();
     while (count-- && !result) {
         cm_object_info info = {.kind = (uint8_t)cm_read_bounded(answer, UINT8_MAX)};
         info.size = info.kind ? cm_read_varint(answer) : 0;
         info.stored = info.kind ? cm_read_varint(answer) : 0;
         uint64_t size = info.kind ? cm_read_varint(answer) : 0;
         if (answer->bad || size > from->size - at)
-            return senseless();
+            return cm_call_senseless();
         result = g->visit(g->arg, g->done, info.kind ? from->bytes + at : NULL, size, &info);
         g->done++;
         at += size;
@@ -346,12 +105,12 @@ static int remote_get(cm_backend *backend, const cm_id *ids, size_t count, cm_re
     int result = 0;
     while (g.done < count && !result) {
         size_t some = count - g.done < CM_WIRE_GET_MOST ? count - g.done : CM_WIRE_GET_MOST;
-        call c = make_call(CM_WIRE_GET, &g);
+        cm_call c = cm_call_make(CM_WIRE_GET, &g);
         cm_buffer_varint(&c.request, some);
         cm_buffer_append(&c.request, ids + g.done, some * sizeof *ids);
         g.count = g.done + some;
         c.take = take_records;
-        result = call_again((remote *)backend, &c);
+        result = cm_call_again((cm_remote *)backend, &c);
     }
     return result;
 }
@@ -390,12 +149,12 @@ static int remote_list(cm_backend *backend, const cm_id *from, cm_object_visitor
     l.items = malloc((size_t)AT_ONCE * CM_WIRE_LISTED);
     int result = l.items ? 0 : cm_fail(ENOMEM, "out of memory");
     for (uint64_t most = FIRST; l.more && !result; most = most * 4 < AT_ONCE ? most * 4 : AT_ONCE) {
-        call c = make_call(CM_WIRE_LIST, &l);
+        cm_call c = cm_call_make(CM_WIRE_LIST, &l);
         cm_buffer_append(&c.request, &at, sizeof at);
         cm_buffer_varint(&c.request, most);
         l.most = most;
         c.take = take_listed;
-        result = call_again((remote *)backend, &c);
+        result = cm_call_again((cm_remote *)backend, &c);
         for (uint64_t i = 0; i < l.count && !result; i++) {
             cm_object_info info;
             memcpy(&at, l.items + i * CM_WIRE_LISTED, sizeof at);
@@ -412,6 +171,8 @@ static int remote_list(cm_backend *backend, const cm_id *from, cm_object_visitor
 
 typedef struct begun {
     uint64_t id, epoch;
+    size_t count;
+    cm_buffer *values; /* of refs */
 } begun;
 
 static int take_number(const cm_area *area, cm_reader *answer, int passed, void *arg)
@@ -429,19 +190,32 @@ static int take_begun(const cm_area *area, cm_reader *answer, int passed, void *
     begun *b = arg;
     b->id = cm_read_varint(answer);
     b->epoch = cm_read_u64(answer);
-    return 0;
+    bool full = false;
+    for (size_t i = 0; i < b->count; i++) {
+        uint64_t size = cm_read_bounded(answer, 1) ? cm_read_varint(answer) : 0;
+        const uint8_t *bytes = cm_read_bytes(answer, size);
+        cm_buffer_clear(&b->values[i]);
+        if (bytes)
+            cm_buffer_append(&b->values[i], bytes, size);
+        full = full || b->values[i].error;
+    }
+    return full ? cm_fail(ENOMEM, "out of memory") : 0;
 }
 
-static int remote_begin(cm_backend *backend, cm_backend_txn **out, uint64_t *epoch)
+static int remote_begin_reading(cm_backend *backend, const char *const *keys, size_t count, cm_buffer *values,
+                                cm_backend_txn **out, uint64_t *epoch)
 {
     cm_backend_txn *txn = calloc(1, sizeof *txn);
     if (!txn)
         return cm_fail(ENOMEM, "out of memory");
-    txn->store = (remote *)backend;
-    begun b = {0};
-    call c = make_call(CM_WIRE_BEGIN, &b);
+    txn->store = (cm_remote *)backend;
+    begun b = {.count = count, .values = values};
+    cm_call c = cm_call_make(CM_WIRE_BEGIN, &b);
+    cm_buffer_varint(&c.request, count);
+    for (size_t i = 0; i < count; i++)
+        cm_buffer_string(&c.request, keys[i]);
     c.take = take_begun;
-    int result = call_again(txn->store, &c);
+    int result = cm_call_again(txn->store, &c);
     txn->id = b.id;
     if (epoch)
         *epoch = b.epoch;
@@ -450,6 +224,11 @@ static int remote_begin(cm_backend *backend, cm_backend_txn **out, uint64_t *epo
     else
         *out = txn;
     return result;
+}
+
+static int remote_begin(cm_backend *backend, cm_backend_txn **txn, uint64_t *epoch)
+{
+    return remote_begin_reading(backend, NULL, 0, NULL, txn, epoch);
 }
 
 typedef struct putting {
@@ -482,8 +261,9 @@ static int take_stored(const cm_area *area, cm_reader *answer, int passed, void 
     const putting *p = arg;
     for (size_t i = 0; i < p->count; i++) {
         uint64_t done = cm_get_u64(area->bytes + i * CM_WIRE_PUT_DONE);
-        p->contents[i]->stored = done & ~CM_WIRE_DIFFERENT;
+        p->contents[i]->stored = done & ~(CM_WIRE_DIFFERENT | CM_WIRE_THERE);
         p->contents[i]->different = (done & CM_WIRE_DIFFERENT) != 0;
+        p->contents[i]->fresh = (done & CM_WIRE_THERE) == 0;
     }
     return 0;
 }
@@ -491,7 +271,7 @@ static int take_stored(const cm_area *area, cm_reader *answer, int passed, void 
 static int put_together(cm_backend_txn *txn, cm_content *const *contents, size_t count, uint64_t bytes)
 {
     putting p = {contents, count};
-    call c = make_call(CM_WIRE_PUT, &p);
+    cm_call c = cm_call_make(CM_WIRE_PUT, &p);
     cm_buffer_varint(&c.request, txn->id);
     cm_buffer_varint(&c.request, count);
     c.take = take_stored;
@@ -505,7 +285,7 @@ static int put_together(cm_backend_txn *txn, cm_content *const *contents, size_t
         c.fill = fill_contents;
     }
     if (!result)
-        result = call_in_transaction(txn->store, &c);
+        result = cm_call_in_transaction(txn->store, &c);
     else
         cm_buffer_free(&c.request);
     cm_area_clear(&own);
@@ -538,30 +318,56 @@ static void add_optional(cm_buffer *request, const void *bytes, size_t size)
     }
 }
 
-static int remote_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t count)
+/* Contents that fit into the area. */
+static int commit_together(cm_backend_txn *txn, cm_content *const *contents, size_t content_count,
+                           const cm_ref_update *refs, size_t count)
 {
-    call c = make_call(CM_WIRE_COMMIT, NULL);
+    putting p = {contents, content_count};
+    cm_call c = cm_call_make(CM_WIRE_COMMIT, &p);
+    c.fill = fill_contents;
+    c.take = take_stored;
     cm_buffer_varint(&c.request, txn->id);
+    cm_buffer_varint(&c.request, content_count);
     cm_buffer_varint(&c.request, count);
     for (size_t i = 0; i < count; i++) {
         cm_buffer_string(&c.request, refs[i].key);
         add_optional(&c.request, refs[i].expected, refs[i].expected_size);
         add_optional(&c.request, refs[i].value, refs[i].value_size);
     }
-    int result = call_in_transaction(txn->store, &c);
+    int result = cm_call_in_transaction(txn->store, &c);
     if (result != -EEXIST)
         free(txn);
     return result;
 }
 
+static int remote_commit(cm_backend_txn *txn, const cm_ref_update *refs, size_t count)
+{
+    return commit_together(txn, NULL, 0, refs, count);
+}
+
 static void remote_abort(cm_backend_txn *txn)
 {
     if (getpid() == txn->store->pid) {
-        call c = make_call(CM_WIRE_ABORT, NULL);
+        cm_call c = cm_call_make(CM_WIRE_ABORT, NULL);
         cm_buffer_varint(&c.request, txn->id);
-        (void)call_in_transaction(txn->store, &c); /* a server that has gone has aborted it */
+        (void)!cm_call_in_transaction(txn->store, &c); /* a server that has gone has aborted it */
     }
     free(txn);
+}
+
+static int remote_commit_contents(cm_backend_txn *txn, cm_content *const *contents, size_t content_count,
+                                  const cm_ref_update *refs, size_t count)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < content_count; i++)
+        bytes += CM_WIRE_CONTENT + contents[i]->size;
+    if (bytes <= CM_WIRE_AREA)
+        return commit_together(txn, contents, content_count, refs, count);
+    int result = remote_put_contents(txn, contents, content_count);
+    if (!result)
+        return remote_commit(txn, refs, count);
+    remote_abort(txn);
+    return result;
 }
 
 /* ---- refs -------------------------------------------------------------------------------------------------------- */
@@ -581,10 +387,10 @@ static int take_value(const cm_area *area, cm_reader *answer, int passed, void *
 
 static int remote_ref_get(cm_backend *backend, const char *key, cm_buffer *value)
 {
-    call c = make_call(CM_WIRE_REF_GET, value);
+    cm_call c = cm_call_make(CM_WIRE_REF_GET, value);
     cm_buffer_string(&c.request, key);
     c.take = take_value;
-    return call_again((remote *)backend, &c);
+    return cm_call_again((cm_remote *)backend, &c);
 }
 
 /* A reply of refs, copied so that the connection is free while the visitor runs. */
@@ -615,7 +421,7 @@ static int visit_refs(const cm_buffer *refs, char **last, bool *more, cm_ref_vis
         *last = key;
     }
     *more = !result && cm_read_bounded(&reader, 1);
-    return !result && reader.bad ? cm_fail(EPROTO, "the store server's answer makes no sense") : result;
+    return !result && reader.bad ? cm_call_senseless() : result;
 }
 
 static int remote_ref_list(cm_backend *backend, const char *prefix, cm_ref_visitor visit, void *arg)
@@ -624,11 +430,11 @@ static int remote_ref_list(cm_backend *backend, const char *prefix, cm_ref_visit
     cm_cleanup(cm_buffer_free) cm_buffer refs = CM_BUFFER_INIT;
     int result = last ? 0 : cm_fail(ENOMEM, "out of memory");
     for (bool more = true; more && !result;) {
-        call c = make_call(CM_WIRE_REF_LIST, &refs);
+        cm_call c = cm_call_make(CM_WIRE_REF_LIST, &refs);
         cm_buffer_string(&c.request, prefix);
         cm_buffer_string(&c.request, last);
         c.take = take_refs;
-        result = call_again((remote *)backend, &c);
+        result = cm_call_again((cm_remote *)backend, &c);
         if (!result)
             result = visit_refs(&refs, &last, &more, visit, arg);
     }
@@ -637,21 +443,20 @@ static int remote_ref_list(cm_backend *backend, const char *prefix, cm_ref_visit
 
 static int remote_disk(cm_backend *backend, uint64_t *bytes)
 {
-    call c = make_call(CM_WIRE_DISK, bytes);
+    cm_call c = cm_call_make(CM_WIRE_DISK, bytes);
     c.take = take_number;
-    return call_again((remote *)backend, &c);
+    return cm_call_again((cm_remote *)backend, &c);
 }
 
 /* ---- collections ------------------------------------------------------------------------------------------------- */
 
 /* The packets of an answer: progress, then the report. */
-static int follow_gc(wire_link *l, cm_progress_visitor progress, void *arg, cm_gc_report *report)
+static int follow_gc(cm_link *l, cm_progress_visitor progress, void *arg, cm_gc_report *report)
 {
-    cm_cleanup(cm_buffer_free) cm_buffer reply = CM_BUFFER_INIT;
     for (;;) {
         cm_reader answer;
         int passed = -1;
-        int result = receive(l, &reply, &answer, &passed);
+        int result = cm_link_receive(l, &answer, &passed);
         if (passed >= 0)
             close(passed);
         if (result)
@@ -663,7 +468,7 @@ static int follow_gc(wire_link *l, cm_progress_visitor progress, void *arg, cm_g
         for (size_t i = 0; !more && i < sizeof fields / sizeof *fields; i++)
             *fields[i] = cm_read_varint(&answer);
         if (answer.bad)
-            return senseless();
+            return cm_call_senseless();
         if (!more)
             return 0;
         result = progress ? progress(arg, done, total) : 0;
@@ -675,19 +480,19 @@ static int follow_gc(wire_link *l, cm_progress_visitor progress, void *arg, cm_g
 /* Who stops waiting drops the connection, and with it the collection. */
 static int remote_gc(cm_backend *backend, bool dry_run, cm_progress_visitor progress, void *arg, cm_gc_report *report)
 {
-    remote *r = (remote *)backend;
-    wire_link *l;
+    cm_remote *r = (cm_remote *)backend;
+    cm_link *l;
     cm_cleanup(cm_buffer_free) cm_buffer request = CM_BUFFER_INIT;
     cm_buffer_varint(&request, CM_WIRE_GC);
     cm_buffer_varint(&request, dry_run);
-    drop_idle(r); /* one of them might be to a server that has gone, and this is not repeated */
-    int result = request.error ? cm_fail(ENOMEM, "out of memory") : acquire(r, &l);
+    cm_links_drop(r); /* one of them might be to a server that has gone, and this is not repeated */
+    int result = request.error ? cm_fail(ENOMEM, "out of memory") : cm_link_acquire(r, &l);
     if (result)
         return result;
     result = cm_wire_send(l->socket, &request, -1);
     if (!result)
         result = follow_gc(l, progress, arg, report);
-    release(r, l, result ? -ECONNRESET : 0);
+    cm_link_release(r, l, result ? -ECONNRESET : 0);
     return result;
 }
 
@@ -701,9 +506,9 @@ static int take_text(const cm_area *area, cm_reader *answer, int passed, void *a
     return 0;
 }
 
-static call make_control(int argc, const char *const *argv, char **reply)
+static cm_call make_control(int argc, const char *const *argv, char **reply)
 {
-    call c = make_call(CM_WIRE_CONTROL, reply);
+    cm_call c = cm_call_make(CM_WIRE_CONTROL, reply);
     *reply = NULL;
     cm_buffer_varint(&c.request, (uint64_t)argc);
     for (int i = 0; i < argc; i++)
@@ -714,8 +519,8 @@ static call make_control(int argc, const char *const *argv, char **reply)
 
 int cm_remote_control(cm_backend *backend, int argc, const char *const *argv, char **reply)
 {
-    call c = make_control(argc, argv, reply);
-    int result = call_once((remote *)backend, &c);
+    cm_call c = make_control(argc, argv, reply);
+    int result = cm_call_once((cm_remote *)backend, &c);
     cm_buffer_free(&c.request);
     return result;
 }
@@ -724,8 +529,8 @@ int cm_remote_control(cm_backend *backend, int argc, const char *const *argv, ch
 
 static void remote_close(cm_backend *backend)
 {
-    remote *r = (remote *)backend;
-    drop_idle(r);
+    cm_remote *r = (cm_remote *)backend;
+    cm_links_drop(r);
     pthread_mutex_destroy(&r->lock);
     free(r->path);
     free(r->command);
@@ -739,8 +544,10 @@ static const cm_backend_ops remote_ops = {
     .get = remote_get,
     .list = remote_list,
     .begin = remote_begin,
+    .begin_reading = remote_begin_reading,
     .put_contents = remote_put_contents,
     .commit = remote_commit,
+    .commit_contents = remote_commit_contents,
     .abort = remote_abort,
     .ref_get = remote_ref_get,
     .ref_list = remote_ref_list,
@@ -755,7 +562,7 @@ bool cm_backend_is_remote(const cm_backend *backend)
 
 int cm_backend_remote_open(const char *path, unsigned flags, const char *command, cm_backend **out)
 {
-    remote *r = calloc(1, sizeof *r);
+    cm_remote *r = calloc(1, sizeof *r);
     if (!r)
         return cm_fail(ENOMEM, "out of memory");
     r->base.ops = &remote_ops;
@@ -764,17 +571,17 @@ int cm_backend_remote_open(const char *path, unsigned flags, const char *command
     r->flags = flags;
     r->pid = getpid();
     pthread_mutex_init(&r->lock, NULL);
-    wire_link *first = NULL;
+    cm_link *first = NULL;
     int result = r->path && (r->command || !command) ? 0 : cm_fail(ENOMEM, "out of memory");
     if (!result && getrandom(&r->token, sizeof r->token, 0) != sizeof r->token)
         result = cm_fail(errno, "no random numbers from the kernel");
     if (!result)
-        result = command ? connect_to(r, &first) : dial(r, &first);
+        result = cm_link_acquire(r, &first);
     if (result) {
         remote_close(&r->base);
         return result;
     }
-    release(r, first, 0);
+    cm_link_release(r, first, 0);
     *out = &r->base;
     return 0;
 }

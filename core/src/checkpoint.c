@@ -145,9 +145,10 @@ void cm_checkpoint_clear(cm_checkpoint *c)
     for (size_t i = 0; c->unsaved && i < 2 * c->unsaved_count; i++)
         free(c->unsaved[i]);
     free(c->unsaved);
-    for (size_t i = 0; c->variables && i < c->variable_count; i++)
+    for (size_t i = 0; c->variables && !c->texts && i < c->variable_count; i++)
         cm_variable_clear(&c->variables[i]);
     free(c->variables);
+    free(c->texts);
 }
 
 void cm_variable_encode(const cm_variable *v, cm_buffer *out)
@@ -248,21 +249,12 @@ int cm_checkpoint_page(cm_checkpoint *c, uint64_t page, cm_page *out)
 
 /* ---- handles ----------------------------------------------------------------------------------------------------- */
 
-int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **out)
+int cm_checkpoint_make(cm_store *store, const cm_id *id, const cm_buffer *content, uint64_t stored, cm_checkpoint **out)
 {
-    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    cm_object_info info = {0};
-    int result = cm_object_get_info(store, id, CM_KIND_CHECKPOINT, &content, &info);
-    if (result && info.kind == 0) { /* not there, perhaps: that is no damage here, and has a sentence of its own */
-        int missing = cm_object_stat(store, id, &info);
-        return missing ? missing : result;
-    }
-    if (result)
-        return result;
     cm_checkpoint *c = calloc(1, sizeof *c);
     if (!c)
         return cm_fail(ENOMEM, "out of memory");
-    result = cm_checkpoint_decode(content.data, content.size, c);
+    int result = cm_checkpoint_decode(content->data, content->size, c);
     if (result) {
         char hex[CM_ID_HEX + 1];
         cm_id_hex(id, hex);
@@ -274,9 +266,32 @@ int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **out)
     pthread_mutex_init(&c->lock, NULL);
     c->id = *id;
     c->store = cm_store_ref(store);
-    c->stats.bytes_written += info.stored; /* its own record, which cannot state its size */
+    c->stats.bytes_written += stored; /* its own record, which cannot state its size */
     *out = c;
     return 0;
+}
+
+int cm_checkpoint_copy(const cm_checkpoint *checkpoint, cm_checkpoint **out)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    int result = cm_checkpoint_encode(checkpoint, &content);
+    if (!result)
+        result = cm_checkpoint_make(checkpoint->store, &checkpoint->id, &content, 0, out);
+    return result;
+}
+
+int cm_checkpoint_open_id(cm_store *store, const cm_id *id, cm_checkpoint **out)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    cm_object_info info = {0};
+    int result = cm_object_get_info(store, id, CM_KIND_CHECKPOINT, &content, &info);
+    if (result && info.kind == 0) { /* not there, perhaps: that is no damage here, and has a sentence of its own */
+        int missing = cm_object_stat(store, id, &info);
+        return missing ? missing : result;
+    }
+    if (result)
+        return result;
+    return cm_checkpoint_make(store, id, &content, info.stored, out);
 }
 
 cm_checkpoint *cm_checkpoint_ref(cm_checkpoint *c)
@@ -291,7 +306,8 @@ void cm_checkpoint_unref(cm_checkpoint *c)
         return;
     cm_checkpoint_clear(c);
     pthread_mutex_destroy(&c->lock);
-    cm_store_unref(c->store);
+    if (!c->borrows)
+        cm_store_unref(c->store);
     free(c);
 }
 
@@ -380,6 +396,70 @@ size_t cm_checkpoint_variable_count(const cm_checkpoint *c)
     return c->variable_count;
 }
 
+/* ---- the recent one ---------------------------------------------------------------------------------------------- */
+
+static void count_pods(cm_checkpoint *c)
+{
+    for (size_t i = 0; i < c->variable_count; i++)
+        c->pods_most =
+            c->variables[i].pods > UINT64_MAX - c->pods_most ? UINT64_MAX : c->pods_most + c->variables[i].pods;
+    c->loaded = true;
+}
+
+static const char *copy_text(char **to, const char *text)
+{
+    char *copy = *to;
+    size_t size = strlen(text) + 1;
+    memcpy(copy, text, size);
+    *to += size;
+    return copy;
+}
+
+/* False: out of memory. */
+static bool copy_variables(cm_checkpoint *c, const cm_variable *variables, size_t count)
+{
+    size_t size = 1; /* so that there is some */
+    for (size_t i = 0; i < count; i++)
+        size += strlen(variables[i].name) + strlen(variables[i].type) + strlen(variables[i].summary) + 3;
+    c->variables = malloc((count + 1) * sizeof *c->variables);
+    char *to = c->texts = malloc(size);
+    if (!c->variables || !c->texts)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        cm_variable *v = &c->variables[i];
+        *v = variables[i];
+        v->name = copy_text(&to, v->name);
+        v->type = copy_text(&to, v->type);
+        v->summary = copy_text(&to, v->summary);
+    }
+    count_pods(c);
+    return true;
+}
+
+void cm_checkpoint_forget(cm_store *store)
+{
+    cm_checkpoint_unref(store->recent);
+    free(store->recent_branch);
+    store->recent = NULL;
+    store->recent_branch = NULL;
+}
+
+void cm_checkpoint_remember(cm_store *store, const cm_checkpoint *checkpoint, const char *branch,
+                            const cm_variable *variables, size_t count)
+{
+    cm_checkpoint *c = NULL;
+    cm_checkpoint_forget(store);
+    if (cm_checkpoint_copy(checkpoint, &c))
+        return;
+    c->borrows = true;
+    store->recent_branch = branch ? strdup(branch) : NULL; /* only for a guess */
+    if (copy_variables(c, variables, count))
+        store->recent = c;
+    else
+        cm_checkpoint_unref(c);
+    cm_store_unref(store); /* whoever saves keeps it open */
+}
+
 /* ---- variables --------------------------------------------------------------------------------------------------- */
 
 typedef struct loading {
@@ -419,10 +499,7 @@ int cm_checkpoint_variables(cm_checkpoint *c, const cm_variable **variables, siz
             cm_fail_in(result, "%s@%llu", c->session, (unsigned long long)c->number);
         } else {
             c->variables = l.variables;
-            for (size_t i = 0; i < l.count; i++)
-                c->pods_most =
-                    l.variables[i].pods > UINT64_MAX - c->pods_most ? UINT64_MAX : c->pods_most + l.variables[i].pods;
-            c->loaded = true;
+            count_pods(c);
         }
     }
     *variables = c->variables;

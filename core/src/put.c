@@ -12,8 +12,9 @@
 enum {
     LEVEL = 3,
     ENCODE_AT_ONCE = 64,
-    DELTA_CLEAR = 8, /* a difference under 1/8 of the content is taken without trying to compress the content */
-    DELTA_WORTH = 2, /* else it must be under 1/2 of the content compressed */
+    DELTA_CLEAR = 8,         /* a difference under 1/8 of the content is taken without trying to compress the content */
+    DELTA_WORTH = 2,         /* else it must be under 1/2 of the content compressed */
+    SEND_UNASKED = 64 << 10, /* bytes that are sent to a server faster than it is asked which of them it has */
 };
 
 static int fetch_record(void *arg, const cm_id *id, cm_buffer *record)
@@ -111,6 +112,19 @@ static int put_unknown(cm_store *store, cm_backend_txn *txn, cm_known *pending, 
     return result;
 }
 
+/* What the store says of each content; nothing, if it is told with the putting. */
+static int ask(cm_store *store, const cm_content *contents, size_t count, cm_id *ids, cm_object_info *infos)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = contents[i].id;
+        bytes += contents[i].size;
+    }
+    if (store->backend->ops->put_contents && bytes <= SEND_UNASKED)
+        return 0;
+    return store->backend->ops->find(store->backend, ids, count, infos);
+}
+
 int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *contents, size_t count)
 {
     cm_cleanup(cm_cleanup_free) cm_id *ids = calloc(count, sizeof *ids);
@@ -118,9 +132,7 @@ int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_
     cm_cleanup(cm_cleanup_free) cm_content **unknown = calloc(count, sizeof *unknown);
     if (!ids || !infos || !unknown)
         return cm_fail(ENOMEM, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        ids[i] = contents[i].id;
-    int result = store->backend->ops->find(store->backend, ids, count, infos);
+    int result = ask(store, contents, count, ids, infos);
     if (result)
         return result;
     size_t unknown_count = 0;
@@ -137,4 +149,22 @@ int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_
         }
     }
     return put_unknown(store, txn, pending, unknown, unknown_count);
+}
+
+int cm_content_commit(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *content,
+                      const cm_ref_update *refs, size_t count)
+{
+    const cm_backend_ops *ops = store->backend->ops;
+    int result;
+    if (ops->commit_contents) {
+        result = ops->commit_contents(txn, &content, 1, refs, count);
+        if (!result)
+            cm_known_add(pending, &content->id, content->stored);
+        return result;
+    }
+    result = cm_contents_put(store, txn, pending, content, 1);
+    if (!result)
+        return ops->commit(txn, refs, count);
+    ops->abort(txn);
+    return result;
 }

@@ -3,6 +3,7 @@
 #include "save_internal.h"
 
 #include "checkpoint.h"
+#include "refs.h"
 
 #include <time.h>
 
@@ -30,13 +31,10 @@ static void init_sync(cm_save *save)
     pthread_rwlockattr_destroy(&writers_first);
 }
 
-int cm_save_open_head(cm_save *save)
+int cm_save_open_head(cm_save *save, const cm_refs *refs)
 {
-    int result = save->branch ? cm_head_read_branch(save->store, save->session, save->branch, save->head)
-                              : cm_head_read(save->store, save->session, save->head);
-    if (!result && save->head->number)
-        result = cm_checkpoint_open_number(save->store, save->session, save->head->number, &save->parent);
-    return result;
+    int result = cm_head_read_on(save->store, refs, save->session, save->branch, save->head);
+    return result ? result : cm_head_parent(save->store, refs, save->session, save->head, &save->parent);
 }
 
 int cm_save_begin(cm_store *store, const char *session, cm_save **save)
@@ -71,15 +69,20 @@ static int make(cm_store *store, const char *session, const char *branch, cm_sav
     return cm_fail(ENOMEM, "out of memory");
 }
 
-/* From here on no other save of the store goes on. */
+/* From here on no other save of the store goes on. As a rule the head is where the last save has put it. */
 static int open_transaction(cm_save *save)
 {
-    cm_backend *backend = save->store->backend;
-    int result = cm_store_enter(save->store);
+    cm_store *store = save->store;
+    int result = cm_store_enter(store);
     save->entered = result == 0;
-    if (!result)
-        result = cm_save_open_head(save);
-    return result ? result : backend->ops->begin(backend, &save->txn, &save->epoch);
+    if (result)
+        return result;
+    cm_cleanup(cm_refs_clear) cm_refs refs = {.count = 0};
+    bool same = store->recent && strcmp(store->recent->session, save->session) == 0;
+    const char *branch = !save->branch && same ? store->recent_branch : save->branch;
+    cm_head_guess(&refs, save->session, branch, same ? store->recent->number : 0);
+    result = cm_refs_begin(store, &refs, &save->txn, &save->epoch);
+    return result ? result : cm_save_open_head(save, &refs);
 }
 
 static void enter_epoch(cm_save *save)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* save_commit.c - from finished pods to a durable checkpoint: the committer's thread. */
-#include "save_internal.h"
+#include "save_put.h"
 
 #include "checkpoint.h"
 
@@ -20,22 +20,42 @@ static uint64_t hash(const cm_save *save, const void *bytes, size_t size)
     return cm_fingerprint_of(save->store->places, bytes, size).high;
 }
 
+/* What the checkpoint consists of besides pods, collected until all of it can be put at once. */
+typedef struct record {
+    cm_save *save;
+    cm_batch batch;
+    atomic_uint_fast64_t stored; /* that nobody asks for */
+    cm_buffer content;           /* the checkpoint itself, which is put with the commit */
+    cm_id id;
+} record;
+
+static void clear_record(record *r)
+{
+    cm_batch_clear(&r->batch);
+    cm_buffer_free(&r->content);
+}
+
 /* A node's place is the session, its level and its first key: nodes end where keys say so, and thus begin where they did. */
 static int put_node(void *arg, const cm_buffer *content, cm_id *id)
 {
-    cm_save *save = arg;
+    record *r = arg;
     cm_reader reader = cm_reader_of(content->data + 4, content->size - 4); /* behind the magic */
     uint64_t level = cm_read_varint(&reader), count = cm_read_varint(&reader), size = cm_read_varint(&reader);
     const uint8_t *key = count ? cm_read_bytes(&reader, size) : NULL;
-    if (!key)
-        return cm_save_put_object(save, CM_KIND_MAP, NULL, content, id);
-    cm_place place = {.page = hash(save, key, size),
-                      .level = (uint32_t)level,
-                      .index = hash(save, save->session, strlen(save->session))};
-    return cm_save_put_object(save, CM_KIND_MAP, &place, content, id);
+    cm_offer node = {.kind = CM_KIND_MAP,
+                     .nowhere = !key,
+                     .data = content->data,
+                     .size = content->size,
+                     .id = id,
+                     .stored = &r->stored};
+    if (key)
+        node.place = (cm_place){.page = hash(r->save, key, size),
+                                .level = (uint32_t)level,
+                                .index = hash(r->save, r->save->session, strlen(r->save->session))};
+    return cm_batch_put(&r->batch, node);
 }
 
-static int put_variables(cm_save *save, const cm_variable *variables, size_t count, cm_id *root)
+static int put_variables(record *r, const cm_variable *variables, size_t count, cm_id *root)
 {
     cm_cleanup(cm_cleanup_free) cm_map_entry *entries = malloc((count + 1) * sizeof *entries);
     cm_cleanup(cm_cleanup_free) size_t *ends = malloc((count + 1) * sizeof *ends);
@@ -51,7 +71,7 @@ static int put_variables(cm_save *save, const cm_variable *variables, size_t cou
                                     .key_size = strlen(variables[i].name),
                                     .value = values.data + start,
                                     .value_size = ends[i] - start};
-    return cm_map_build(entries, count, put_node, save, root);
+    return cm_map_build(entries, count, put_node, r, root);
 }
 
 enum { PAGE_KEY = 8, PAGE_VALUE = 41, PAGE_ENTRY = PAGE_KEY + PAGE_VALUE };
@@ -65,8 +85,9 @@ static int order_pages(const void *a, const void *b)
  * The pages that references from other pods lead to, and those above them: how a load finds them and their places. An
  * edit keeps the head's: what it adds has no such references.
  */
-static int put_pages(cm_save *save, cm_id *root)
+static int put_pages(record *r, cm_id *root)
 {
+    cm_save *save = r->save;
     if (save->edit && save->parent) {
         *root = save->parent->page_map;
         return 0;
@@ -103,7 +124,7 @@ static int put_pages(cm_save *save, cm_id *root)
         const uint8_t *at = bytes.data + i * PAGE_ENTRY;
         entries[i] = (cm_map_entry){.key = at, .key_size = PAGE_KEY, .value = at + PAGE_KEY, .value_size = PAGE_VALUE};
     }
-    return cm_map_build(entries, count, put_node, save, root);
+    return cm_map_build(entries, count, put_node, r, root);
 }
 
 static int by_name(const void *name, const void *variable)
@@ -202,9 +223,10 @@ static char **list_unsaved(const cm_save *save, const cm_variable *variables, si
     return unsaved;
 }
 
-static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t count, uint64_t number, int64_t time,
-                          cm_id *id)
+/* All but the checkpoint itself, which is encoded; unless nothing has changed. */
+static int put_record(record *r, const cm_variable *variables, size_t count, uint64_t number, int64_t time)
 {
+    cm_save *save = r->save;
     cm_parent parent = {0};
     size_t unsaved_count;
     cm_cleanup(cm_cleanup_free) char **unsaved = list_unsaved(save, variables, count, &unsaved_count);
@@ -227,18 +249,20 @@ static int put_checkpoint(cm_save *save, const cm_variable *variables, size_t co
         c.parents = &parent;
         c.parent_count = 1;
     }
-    int result = put_variables(save, variables, count, &c.variable_map);
+    int result = put_variables(r, variables, count, &c.variable_map);
     if (!result)
-        result = put_pages(save, &c.page_map);
+        result = put_pages(r, &c.page_map);
     if (result)
         return result;
     save->unchanged = save->if_changed && as_parent(save, &c);
     if (save->unchanged)
         return 0;
+    result = cm_batch_flush(&r->batch);
+    if (result)
+        return result;
     count_stats(save, variables, count, &c.stats);
-    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
-    result = cm_checkpoint_encode(&c, &content);
-    return result ? result : cm_save_put_object(save, CM_KIND_CHECKPOINT, NULL, &content, id);
+    result = cm_checkpoint_encode(&c, &r->content);
+    return result ? result : cm_id_of(r->content.data, r->content.size, &r->id);
 }
 
 /* ---- committing -------------------------------------------------------------------------------------------------- */
@@ -252,16 +276,30 @@ static bool point_of_no_return(cm_save *save)
     return save->irrevocable;
 }
 
-/* One try: the checkpoint as a child of the head as we know it. -EEXIST: the head has moved. */
-static int commit_once(cm_save *save, const cm_variable *ours)
+/* The checkpoint, with what it consists of put, as a child of the head as we know it. */
+static int commit_record(record *r, const cm_variable *variables, size_t count, uint64_t number)
 {
+    cm_save *save = r->save;
+    cm_content content = {.id = r->id, .kind = CM_KIND_CHECKPOINT, .data = r->content.data, .size = r->content.size};
+    int result = cm_head_advance(save->store, &save->txn, save->pending, save->session, save->head, number, &content,
+                                 save->conflict);
+    if (!result)
+        result = cm_checkpoint_make(save->store, &r->id, &r->content, content.stored, &save->checkpoint);
+    if (!result)
+        cm_checkpoint_remember(save->store, save->checkpoint, save->head->branch, variables, count);
+    return result;
+}
+
+/* One try. -EEXIST: the head has moved. */
+static int commit_once(record *r, const cm_variable *ours)
+{
+    cm_save *save = r->save;
     uint64_t number = save->head->last + 1;
     int64_t time = clock_ns(CLOCK_REALTIME);
     if (save->parent && time <= save->parent->time)
         time = save->parent->time + 1; /* a clock set back does not turn history round */
     cm_cleanup(cm_cleanup_free) cm_variable *variables = NULL;
     size_t count;
-    cm_id id;
     int result = cm_save_merge(save, ours, &variables, &count);
     for (size_t i = 0; i < count && !result; i++)
         if (variables[i].changed == 0) { /* new or changed here */
@@ -269,16 +307,12 @@ static int commit_once(cm_save *save, const cm_variable *ours)
             variables[i].changed_time = time;
         }
     if (!result)
-        result = put_checkpoint(save, variables, count, number, time, &id);
-    if (!result && save->unchanged) {
-        save->checkpoint = cm_checkpoint_ref(save->parent);
-        return 0;
-    }
+        result = put_record(r, variables, count, number, time);
+    if (!result && save->unchanged)
+        return cm_checkpoint_copy(save->parent, &save->checkpoint);
     if (!result && !point_of_no_return(save))
         result = -ECANCELED;
-    if (!result)
-        result = cm_head_advance(save->store, &save->txn, save->session, save->head, number, &id, save->conflict);
-    return result ? result : cm_checkpoint_open_id(save->store, &id, &save->checkpoint);
+    return result ? result : commit_record(r, variables, count, number);
 }
 
 static int follow_head(cm_save *save)
@@ -286,7 +320,7 @@ static int follow_head(cm_save *save)
     cm_checkpoint_unref(save->parent);
     save->parent = NULL;
     cm_head_clear(save->head);
-    return cm_save_open_head(save);
+    return cm_save_open_head(save, NULL);
 }
 
 enum { TRIES = 100 }; /* each lost try is somebody else's commit */
@@ -301,12 +335,17 @@ cm_variable cm_save_given(const cm_saved_variable *v)
 }
 
 /* A chunk of its own, whatever its size: it is read whole. */
-static int put_preview(cm_save *save, cm_saved_variable *v)
+static int put_preview(record *r, cm_saved_variable *v)
 {
     if (!v->picture.size)
         return 0;
     v->preview_size = v->picture.size;
-    return cm_save_put_object(save, CM_KIND_CHUNK, NULL, &v->picture, &v->preview);
+    return cm_batch_put(&r->batch, (cm_offer){.kind = CM_KIND_CHUNK,
+                                              .nowhere = true,
+                                              .data = v->picture.data,
+                                              .size = v->picture.size,
+                                              .id = &v->preview,
+                                              .stored = &r->stored});
 }
 
 static int commit(cm_save *save)
@@ -314,21 +353,22 @@ static int commit(cm_save *save)
     cm_cleanup(cm_cleanup_free) cm_variable *ours = calloc(save->variable_count + 1, sizeof *ours);
     if (!ours)
         return cm_fail(ENOMEM, "out of memory");
+    cm_cleanup(clear_record) record r = {.save = save, .batch = {.save = save}};
     int result = 0;
     save->own_variables = save->variable_count;
     save->own_carried = save->carried_count;
     for (size_t i = 0; i < save->variable_count && !result; i++) {
-        result = put_preview(save, &save->variables[i]);
+        result = put_preview(&r, &save->variables[i]);
         ours[i] = cm_save_given(&save->variables[i]);
         if (!result)
             result = cm_save_measure(save, i, &ours[i]);
     }
     if (!result)
-        result = commit_once(save, ours);
+        result = commit_once(&r, ours);
     for (unsigned i = 0; result == -EEXIST && i < TRIES; i++) {
         result = follow_head(save);
         if (!result)
-            result = commit_once(save, ours);
+            result = commit_once(&r, ours);
     }
     return result;
 }

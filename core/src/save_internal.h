@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 
 struct cm_page; /* checkpoint.h */
+struct cm_refs; /* refs.h */
 
 enum { CM_STREAM_FRAME = 3 /* PROTO 5 and STOP */ };
 enum { CM_WORKERS_MOST = 8, CM_PIECE_CHUNKS = 16 };
@@ -61,6 +62,7 @@ typedef struct cm_source {
     cm_id *chunks; /* of a single chunk: &single */
     cm_id single;
     atomic_size_t pieces_left;
+    bool awaited;                /* somebody waits for that, under the save's lock */
     atomic_uint_fast64_t stored; /* bytes on disk of what it consists of */
     struct cm_source *next, *next_lent;
     const void *memory; /* of a source that is watched: the caller's, and what to learn its ids with, see watch.h */
@@ -90,6 +92,7 @@ struct cm_pod {
     bool page_given; /* its derived page was taken by another pod */
     bool exported;   /* some external refers to it */
     bool finished;
+    bool awaited;  /* somebody waits for `done`, under the save's lock */
     cm_kept *kept; /* lends the events, which are its own; NULL: they are the pod's */
     uint32_t body_size;
     uint64_t tree_size; /* bytes of the plain stream of it and what is below it */
@@ -180,7 +183,7 @@ struct cm_save {
     size_t queue_head, queue_count, queue_capacity;
     uint64_t queue_bytes;
     pthread_t workers[CM_WORKERS_MOST];
-    unsigned worker_count, idle, waiting;
+    unsigned worker_count, idle;
     bool held;    /* begun for later, and not started: nothing is asked of the store or given to it */
     bool entered; /* it is the store's one save at a time */
     bool closing; /* no more items will come: workers end when the queue is empty */
@@ -240,17 +243,14 @@ CM_MUST_USE int cm_save_drain(cm_save *save);
 /* Keeps the first error and this thread's sentence; every later step sees it. */
 void cm_save_set_error(cm_save *save, int error);
 bool cm_save_failed(cm_save *save);
-/* Puts one object that is not a pod or chunk (maps, the checkpoint): returns its id. `place`: NULL for none. */
-CM_MUST_USE int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content,
-                                   cm_id *id);
 /* For what was enqueued while none were started. Not once there is a committer, which stops them. */
 void cm_save_start_workers(cm_save *save);
 void cm_save_stop_workers(cm_save *save);
 
 /* save.c */
 int64_t cm_now_ns(void);
-/* Reads the session's head, and opens its checkpoint as the parent. */
-CM_MUST_USE int cm_save_open_head(cm_save *save);
+/* Reads the session's head, and opens its checkpoint as the parent. `refs` (may be NULL): what was read already. */
+CM_MUST_USE int cm_save_open_head(cm_save *save, const struct cm_refs *refs);
 void cm_saved_variable_clear(cm_saved_variable *variable);
 
 /* carry.c */

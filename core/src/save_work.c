@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* save_work.c - the workers of a save: hash, and hand over to the store. */
-#include "save_internal.h"
+#include "save_put.h"
 
-#include "codec.h"
 #include "tree.h"
 
 #include <sys/mman.h>
@@ -10,12 +9,8 @@
 #include <unistd.h>
 
 enum {
-    BATCH_BYTES = 1 << 20, /* of content put at once */
-    BATCH_CONTENTS = 1024,
     POP_ITEMS = 32,
     POP_BYTES = 256 << 10,
-    MISSES_MOST = 8, /* see cm_luck */
-    RETRY_EVERY = 32,
     START_BEHIND = 64 << 20, /* for whoever hands over more is not to be disturbed in it */
     START_BYTES = 512 << 10, /* less than that is left to the committer: a small save starts no workers */
 };
@@ -40,187 +35,25 @@ bool cm_save_failed(cm_save *save)
     return failed;
 }
 
-/*
- * Content on its way to the store, of one worker: collected, so that looking up which of it is new costs one round trip for
- * many. What became of each is written to its counters when the batch is flushed, at the latest when the queue is drained.
- */
-typedef struct batch {
-    cm_save *save;
-    cm_buffer data;
-    cm_buffer piece; /* of a source on a device: what was fetched last */
-    cm_content contents[BATCH_CONTENTS];
-    size_t offsets[BATCH_CONTENTS];
-    atomic_uint_fast64_t *stored[BATCH_CONTENTS];
-    cm_luck *luck[BATCH_CONTENTS];
-    size_t count;
-} batch;
-
-/* ---- what was there before --------------------------------------------------------------------------------------- */
-
-/* Notes that `id` is at the place now; gives what was there before, zeros for nothing. */
-static cm_id move_in(cm_store *store, const cm_place *place, const cm_id *id)
-{
-    cm_id before = {{0}};
-    cm_fingerprint key = cm_fingerprint_of(store->places, place, sizeof *place);
-    (void)cm_fingerprint_find(store->places, key, &before);
-    if (!cm_id_equal(&before, id))
-        cm_fingerprint_add(store->places, key, id);
-    return before;
-}
-
-/* A large buffer has luck of its own, which it must show at once where the others have none. */
-static bool feels_lucky(const cm_save *save, cm_luck *luck)
-{
-    const cm_luck *shared = luck == &save->luck ? luck : &save->chunk_luck;
-    if (atomic_load_explicit(&shared->misses, memory_order_relaxed) < MISSES_MOST &&
-        atomic_load_explicit(&luck->misses, memory_order_relaxed) < MISSES_MOST)
-        return true;
-    return atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed) % RETRY_EVERY == 0;
-}
-
-static void learn(cm_save *save, cm_luck *luck, const cm_content *content)
-{
-    cm_luck *shared = luck == &save->luck ? luck : &save->chunk_luck;
-    if (content->different) {
-        atomic_store_explicit(&luck->misses, 0, memory_order_relaxed);
-        atomic_store_explicit(&shared->misses, 0, memory_order_relaxed);
-    } else if (content->fresh && cm_content_has_base(content)) {
-        atomic_fetch_add_explicit(&luck->misses, 1, memory_order_relaxed);
-        if (shared != luck)
-            atomic_fetch_add_explicit(&shared->misses, 1, memory_order_relaxed);
-    }
-}
-
-/* ---- putting ----------------------------------------------------------------------------------------------------- */
-
-static int flush(batch *b)
-{
-    cm_save *save = b->save;
-    for (size_t i = 0; i < b->count; i++)
-        b->contents[i].data = b->data.data + b->offsets[i];
-    int result = b->count ? cm_contents_put(save->store, save->txn, save->pending, b->contents, b->count) : 0;
-    for (size_t i = 0; i < b->count && !result; i++) {
-        const cm_content *content = &b->contents[i];
-        atomic_fetch_add_explicit(b->stored[i], content->stored, memory_order_relaxed);
-        learn(save, b->luck[i], content);
-        if (!content->fresh)
-            continue;
-        atomic_fetch_add_explicit(&save->bytes_written, content->stored, memory_order_relaxed);
-        if (content->kind == CM_KIND_POD)
-            atomic_fetch_add_explicit(&save->pods_new, 1, memory_order_relaxed);
-    }
-    b->count = 0;
-    cm_buffer_clear(&b->data);
-    return result;
-}
-
-/* Room for content of `size` bytes at the end of the batch. */
-static int reserve(batch *b, size_t size, uint8_t **at)
-{
-    int result = 0;
-    if (b->count == BATCH_CONTENTS || (b->count && b->data.size + size > BATCH_BYTES))
-        result = flush(b);
-    if (result)
-        return result;
-    *at = cm_buffer_extend(&b->data, size);
-    return *at || size == 0 ? 0 : cm_fail(ENOMEM, "out of memory for the content of a save");
-}
-
-/* Content that was seen before and that the store has, or this save has put: its id, and what it takes on disk. */
-static bool recognise(const cm_save *save, cm_fingerprint key, cm_id *id, uint64_t *stored)
-{
-    return cm_fingerprint_find(save->store->fingerprints, key, id) &&
-           (cm_known_find_in(save->store->known, save->epoch, id, stored) || cm_known_find(save->pending, id, stored));
-}
-
-/* Content on its way to a batch. */
-typedef struct offer {
-    enum cm_kind kind;
-    cm_place place;
-    cm_luck *luck;
-    const void *data;
-    size_t size;
-    cm_fingerprint key;           /* of the data */
-    cm_id *id;                    /* the caller's */
-    atomic_uint_fast64_t *stored; /* added to, now or later */
-} offer;
-
-/* If the content is known: its id, and true. */
-static bool put_known(cm_save *save, const offer *o)
-{
-    uint64_t known;
-    if (!recognise(save, o->key, o->id, &known))
-        return false;
-    move_in(save->store, &o->place, o->id);
-    atomic_fetch_add_explicit(o->stored, known, memory_order_relaxed);
-    return true;
-}
-
-/* Content that has been copied into the room reserved for it last. */
-static int put_copy(batch *b, const offer *o, const uint8_t *copy)
-{
-    cm_save *save = b->save;
-    int result = cm_id_of(copy, o->size, o->id);
-    if (result)
-        return result;
-    cm_fingerprint_add(save->store->fingerprints, o->key, o->id);
-    cm_id before = move_in(save->store, &o->place, o->id);
-    b->contents[b->count] = (cm_content){.id = *o->id, .kind = (uint8_t)o->kind, .size = o->size};
-    if (o->size >= CM_DELTA_MIN && feels_lucky(save, o->luck))
-        b->contents[b->count].base = before;
-    b->luck[b->count] = o->luck;
-    b->offsets[b->count] = b->data.size - o->size;
-    b->stored[b->count++] = o->stored;
-    return 0;
-}
-
-static int put(batch *b, offer o)
-{
-    uint8_t *copy;
-    o.key = cm_fingerprint_of(b->save->store->fingerprints, o.data, o.size);
-    if (put_known(b->save, &o))
-        return 0;
-    int result = reserve(b, o.size, &copy);
-    if (result)
-        return result;
-    if (o.size)
-        memcpy(copy, o.data, o.size);
-    return put_copy(b, &o, copy);
-}
-
-int cm_save_put_object(cm_save *save, enum cm_kind kind, const cm_place *place, const cm_buffer *content, cm_id *id)
-{
-    cm_content one = {.kind = (uint8_t)kind, .data = content->data, .size = content->size};
-    int result = cm_id_of(content->data, content->size, &one.id);
-    if (!result && place)
-        one.base = move_in(save->store, place, &one.id);
-    if (!result)
-        result = cm_contents_put(save->store, save->txn, save->pending, &one, 1);
-    if (!result && one.fresh)
-        atomic_fetch_add_explicit(&save->bytes_written, one.stored, memory_order_relaxed);
-    *id = one.id;
-    return result;
-}
-
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
-static offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
+static cm_offer offer_chunk(cm_save *save, cm_source *source, uint64_t i)
 {
     bool large = cm_chunk_count(source->size) >= CM_PIECE_CHUNKS;
-    return (offer){.kind = CM_KIND_CHUNK,
-                   .place = {source->page, source->number, 0, i},
-                   .luck = large ? &source->luck : &save->chunk_luck,
-                   .data = source->data ? source->data + i * CM_CHUNK : NULL,
-                   .size = (size_t)cm_chunk_size(source->size, i),
-                   .id = &source->chunks[i],
-                   .stored = &source->stored};
+    return (cm_offer){.kind = CM_KIND_CHUNK,
+                      .place = {source->page, source->number, 0, i},
+                      .luck = large ? &source->luck : &save->chunk_luck,
+                      .data = source->data ? source->data + i * CM_CHUNK : NULL,
+                      .size = (size_t)cm_chunk_size(source->size, i),
+                      .id = &source->chunks[i],
+                      .stored = &source->stored};
 }
 
 bool cm_source_know(cm_save *save, cm_source *source, uint64_t chunk, cm_fingerprint key)
 {
-    offer o = offer_chunk(save, source, chunk);
+    cm_offer o = offer_chunk(save, source, chunk);
     o.key = key;
-    return put_known(save, &o);
+    return cm_put_known(save, &o);
 }
 
 /* The memory of a source may be read while this is held. */
@@ -243,7 +76,7 @@ static void unlock_memory(cm_save *save, cm_source *source, uint64_t chunk, bool
  * is stored must be the same bytes. *last: the fingerprint of the chunk before it in the piece, and then its own. `fetched`: its
  * bytes, if they were on a device.
  */
-static int work_chunk(batch *b, cm_source *source, uint64_t i, const uint8_t *fetched, cm_fingerprint *last)
+static int work_chunk(cm_batch *b, cm_source *source, uint64_t i, const uint8_t *fetched, cm_fingerprint *last)
 {
     cm_save *save = b->save;
     const cm_fingerprints *fingerprints = save->store->fingerprints;
@@ -254,18 +87,18 @@ static int work_chunk(batch *b, cm_source *source, uint64_t i, const uint8_t *fe
         *last = (cm_fingerprint){0, 0};
         return 0;
     }
-    offer o = offer_chunk(save, source, i);
+    cm_offer o = offer_chunk(save, source, i);
     if (fetched)
         o.data = fetched;
     o.key = cm_fingerprint_of(fingerprints, o.data, o.size);
-    bool run = cm_fingerprint_equal(*last, o.key), known = run || put_known(save, &o);
+    bool run = cm_fingerprint_equal(*last, o.key), known = run || cm_put_known(save, &o);
     unlock_memory(save, source, i, known);
     if (run)
         source->chunks[i] = source->chunks[i - 1]; /* of equal chunks, of zeros for instance: counted once */
     *last = o.key;
     if (known)
         return 0;
-    int result = reserve(b, o.size, &copy); /* may take long */
+    int result = cm_batch_reserve(b, o.size, &copy); /* may take long */
     if (result)
         return result;
     lock_memory(save, source);
@@ -273,7 +106,7 @@ static int work_chunk(batch *b, cm_source *source, uint64_t i, const uint8_t *fe
         memcpy(copy, fetched ? fetched : source->data + i * CM_CHUNK, o.size);
     unlock_memory(save, source, i, true);
     o.key = *last = cm_fingerprint_of(fingerprints, copy, o.size);
-    return put_copy(b, &o, copy);
+    return cm_batch_put_copy(b, &o, copy);
 }
 
 /* Nobody will read its memory any more. */
@@ -299,7 +132,7 @@ static void make_way(cm_save *save)
 }
 
 /* *fetched: what was not read of a piece that is on a device, until the next one; NULL: it is not on one, or not any more. */
-static int fetch_piece(batch *b, const cm_item *item, const uint8_t **fetched)
+static int fetch_piece(cm_batch *b, const cm_item *item, const uint8_t **fetched)
 {
     *fetched = NULL;
     const cm_source *source = item->source;
@@ -322,7 +155,7 @@ static int fetch_piece(batch *b, const cm_item *item, const uint8_t **fetched)
     return result;
 }
 
-static int work_piece(batch *b, const cm_item *item)
+static int work_piece(cm_batch *b, const cm_item *item)
 {
     cm_source *source = item->source;
     cm_fingerprint last = {0, 0}; /* no content has this one */
@@ -340,7 +173,7 @@ static int work_piece(batch *b, const cm_item *item)
 }
 
 /* Builds the nodes over a source's chunks, level by level, up to *root. */
-static int finish_source(batch *b, cm_source *source, cm_id *root)
+static int finish_source(cm_batch *b, cm_source *source, cm_id *root)
 {
     uint64_t count = cm_chunk_count(source->size);
     const cm_id *below = source->chunks;
@@ -352,13 +185,13 @@ static int finish_source(batch *b, cm_source *source, cm_id *root)
         for (uint64_t start = 0; start < count; start += CM_FANOUT) {
             uint64_t n = count - start < CM_FANOUT ? count - start : CM_FANOUT;
             cm_id id;
-            int result = put(b, (offer){.kind = CM_KIND_TREE,
-                                        .place = {source->page, source->number, level, nodes},
-                                        .luck = &b->save->luck,
-                                        .data = below + start,
-                                        .size = (size_t)n * sizeof id,
-                                        .id = &id,
-                                        .stored = &source->stored});
+            int result = cm_batch_put(b, (cm_offer){.kind = CM_KIND_TREE,
+                                                    .place = {source->page, source->number, level, nodes},
+                                                    .luck = &b->save->luck,
+                                                    .data = below + start,
+                                                    .size = (size_t)n * sizeof id,
+                                                    .id = &id,
+                                                    .stored = &source->stored});
             if (result)
                 return result;
             ids[nodes++] = id;
@@ -370,46 +203,47 @@ static int finish_source(batch *b, cm_source *source, cm_id *root)
     return 0;
 }
 
+static bool is_child(const cm_event *event)
+{
+    return event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT;
+}
+
+/* Waits for a child, or a source, whose worker is told by *awaited to wake who waits for it. */
+static int await_part(cm_save *save, bool *awaited, const cm_pod *child, const cm_source *source)
+{
+    pthread_mutex_lock(&save->lock);
+    *awaited = true;
+    while (!save->error && !save->cancelled &&
+           (child ? !atomic_load_explicit(&child->done, memory_order_acquire)
+                  : atomic_load_explicit(&source->pieces_left, memory_order_acquire) != 0))
+        pthread_cond_wait(&save->progress, &save->lock);
+    int result = save->error || save->cancelled ? -ECANCELED : 0;
+    pthread_mutex_unlock(&save->lock);
+    return result;
+}
+
 /* Waits until what the pod is made of is done. Everything waited for left the queue before the pod did. */
 static int wait_for_parts(cm_save *save, const cm_pod *pod)
 {
     int result = 0;
     for (size_t i = 0; i < pod->event_count && !result; i++) {
-        const cm_event *event = &pod->events[i];
-        bool child = event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT;
-        if (!child || atomic_load_explicit(&event->pod->done, memory_order_acquire))
-            continue;
-        pthread_mutex_lock(&save->lock);
-        save->waiting++;
-        while (!atomic_load_explicit(&event->pod->done, memory_order_acquire) && !save->error && !save->cancelled)
-            pthread_cond_wait(&save->progress, &save->lock);
-        save->waiting--;
-        if (save->error || save->cancelled)
-            result = -ECANCELED;
-        pthread_mutex_unlock(&save->lock);
+        cm_pod *child = is_child(&pod->events[i]) ? pod->events[i].pod : NULL;
+        if (child && !atomic_load_explicit(&child->done, memory_order_acquire))
+            result = await_part(save, &child->awaited, child, NULL);
     }
-    for (const cm_source *source = pod->sources; source && !result; source = source->next) {
-        if (atomic_load_explicit(&source->pieces_left, memory_order_acquire) == 0)
-            continue;
-        pthread_mutex_lock(&save->lock);
-        save->waiting++;
-        while (atomic_load_explicit(&source->pieces_left, memory_order_acquire) && !save->error && !save->cancelled)
-            pthread_cond_wait(&save->progress, &save->lock);
-        save->waiting--;
-        if (save->error || save->cancelled)
-            result = -ECANCELED;
-        pthread_mutex_unlock(&save->lock);
-    }
+    for (cm_source *source = pod->sources; source && !result; source = source->next)
+        if (atomic_load_explicit(&source->pieces_left, memory_order_acquire))
+            result = await_part(save, &source->awaited, NULL, source);
     return result;
 }
 
-static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
+static int work_pod(cm_batch *b, cm_pod *pod, cm_buffer *content)
 {
     int result = wait_for_parts(b->save, pod);
     cm_source *source = pod->sources;
     for (size_t i = 0; i < pod->event_count && !result; i++) {
         cm_event *event = &pod->events[i];
-        if (event->type == CM_EVENT_CHILD || event->type == CM_EVENT_CHILD_AT) {
+        if (is_child(event)) {
             event->id = event->pod->id;
         } else if (event->type != CM_EVENT_EXTERNAL && !event->stored) {
             result = finish_source(b, source, &event->id);
@@ -429,13 +263,13 @@ static int work_pod(batch *b, cm_pod *pod, cm_buffer *content)
                               .body_size = pod->body_size};
     result = cm_pod_encode(&view, content);
     if (!result)
-        result = put(b, (offer){.kind = CM_KIND_POD,
-                                .place = {.page = pod->page},
-                                .luck = &b->save->luck,
-                                .data = content->data,
-                                .size = content->size,
-                                .id = &pod->id,
-                                .stored = &pod->stored});
+        result = cm_batch_put(b, (cm_offer){.kind = CM_KIND_POD,
+                                            .place = {.page = pod->page},
+                                            .luck = &b->save->luck,
+                                            .data = content->data,
+                                            .size = content->size,
+                                            .id = &pod->id,
+                                            .stored = &pod->stored});
     if (result)
         return result;
     free(pod->body.start);
@@ -479,22 +313,20 @@ static size_t pop(cm_save *save, bool committer, cm_item items[POP_ITEMS])
 /* One worker's life; also the committer's part in it. */
 static int work(cm_save *save, bool committer)
 {
-    cm_cleanup(cm_cleanup_free) batch *b = calloc(1, sizeof *b);
-    cm_buffer content = CM_BUFFER_INIT;
-    int result = b ? 0 : cm_fail(ENOMEM, "out of memory for a worker");
-    if (!result)
-        b->save = save;
+    cm_cleanup(cm_batch_clear) cm_batch batch = {.save = save};
+    cm_cleanup(cm_buffer_free) cm_buffer content = CM_BUFFER_INIT;
+    int result = 0;
     cm_item items[POP_ITEMS];
     pthread_mutex_lock(&save->lock);
     for (size_t count; !result && (count = pop(save, committer, items)) > 0;) {
         pthread_mutex_unlock(&save->lock);
         uint64_t bytes = 0;
         for (size_t i = 0; i < count && !result; i++) {
-            result = items[i].pod ? work_pod(b, items[i].pod, &content) : work_piece(b, &items[i]);
+            result = items[i].pod ? work_pod(&batch, items[i].pod, &content) : work_piece(&batch, &items[i]);
             bytes += items[i].bytes;
-            /* Others may wait for this very item while this worker goes on with a long one. */
+            /* Only who waits for this very item is woken: with many items that would be many times for nothing. */
             pthread_mutex_lock(&save->lock);
-            if (save->waiting)
+            if (items[i].pod ? items[i].pod->awaited : items[i].source->awaited)
                 pthread_cond_broadcast(&save->progress);
             bool stop = save->error || save->cancelled;
             pthread_mutex_unlock(&save->lock);
@@ -503,18 +335,12 @@ static int work(cm_save *save, bool committer)
         }
         pthread_mutex_lock(&save->lock);
         save->queue_bytes -= bytes < save->queue_bytes ? bytes : save->queue_bytes;
-        pthread_cond_broadcast(&save->progress);
     }
     pthread_mutex_unlock(&save->lock);
     if (!result && !cm_save_failed(save))
-        result = flush(b);
+        result = cm_batch_flush(&batch);
     if (result && result != -ECANCELED)
         cm_save_set_error(save, result);
-    if (b) {
-        cm_buffer_free(&b->data);
-        cm_buffer_free(&b->piece);
-    }
-    cm_buffer_free(&content);
     return result;
 }
 
@@ -663,9 +489,9 @@ static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64
     for (; *chunk < count && *chunk < end; ++*chunk) {
         if (source->read[*chunk])
             continue;
-        offer o = offer_chunk(save, source, *chunk);
+        cm_offer o = offer_chunk(save, source, *chunk);
         o.key = cm_fingerprint_of(save->store->fingerprints, o.data, o.size);
-        if (put_known(save, &o)) {
+        if (cm_put_known(save, &o)) {
             source->read[*chunk] = true;
             continue;
         }
@@ -707,14 +533,13 @@ static bool detach_source(cm_save *save, cm_source *source, uint64_t *room)
 }
 
 /* Waits until the workers have read the source's memory, or will not. */
-static void await_source(cm_save *save, const cm_source *source)
+static void await_source(cm_save *save, cm_source *source)
 {
     set_detaching(save, false);
     pthread_mutex_lock(&save->lock);
-    save->waiting++;
+    source->awaited = true;
     while (atomic_load_explicit(&source->pieces_left, memory_order_acquire) && save->state != CM_SAVE_DONE)
         pthread_cond_wait(&save->progress, &save->lock);
-    save->waiting--;
     pthread_mutex_unlock(&save->lock);
     set_detaching(save, true);
 }

@@ -377,12 +377,34 @@ static int on_list(connection *c)
     return result == ENOUGH ? 0 : result;
 }
 
+/* Appends an optional. */
+static int read_ref(connection *c, const char *key, cm_buffer *values)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
+    int result = c->store->backend->ops->ref_get(c->store->backend, key, &value);
+    cm_buffer_varint(values, result == 0);
+    if (result)
+        return result == -ENOENT ? 0 : result;
+    cm_buffer_varint(values, value.size);
+    cm_buffer_append(values, value.data, value.size);
+    return values->size > REF_PACKET ? cm_fail(EMSGSIZE, "the refs that a save begins with are too large") : 0;
+}
+
+/* The refs are read first: what was committed before that is there for the transaction. */
 static int on_begin(connection *c)
 {
-    uint64_t id = 0, epoch = 0;
-    int result = open_transaction(c, &id, &epoch);
+    cm_cleanup(cm_buffer_free) cm_buffer values = CM_BUFFER_INIT;
+    uint64_t id = 0, epoch = 0, count = cm_read_bounded(&c->request, CM_WIRE_READ_MOST);
+    int result = c->request.bad ? bad_request() : 0;
+    for (uint64_t i = 0; i < count && !result; i++) {
+        cm_cleanup(cm_cleanup_free) char *key = cm_read_string(&c->request);
+        result = key ? read_ref(c, key, &values) : bad_request();
+    }
+    if (!result)
+        result = values.error ? cm_fail(ENOMEM, "out of memory") : open_transaction(c, &id, &epoch);
     cm_buffer_varint(&c->reply, id);
     cm_buffer_u64(&c->reply, epoch);
+    cm_buffer_append(&c->reply, values.data, values.size);
     return result;
 }
 
@@ -404,16 +426,31 @@ static int check_content(const cm_area *area, uint64_t index, uint64_t count, cm
     return 0;
 }
 
-static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_area *area)
+/* The contents of a put, which borrow from the area; the caller frees the array. */
+static int read_contents(uint64_t count, const cm_area *area, cm_content **contents)
 {
+    *contents = NULL;
     if (count > area->size / CM_WIRE_CONTENT)
         return bad_request();
-    cm_cleanup(cm_cleanup_free) cm_content *contents = calloc(count + 1, sizeof *contents);
-    if (!contents)
-        return cm_fail(ENOMEM, "out of memory");
-    int result = 0;
+    *contents = calloc(count + 1, sizeof **contents);
+    int result = *contents ? 0 : cm_fail(ENOMEM, "out of memory");
     for (uint64_t i = 0; i < count && !result; i++)
-        result = check_content(area, i, count, &contents[i]);
+        result = check_content(area, i, count, &(*contents)[i]);
+    return result;
+}
+
+static void tell_stored(const connection *c, const cm_content *contents, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        cm_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE, contents[i].stored |
+                                                             (contents[i].different ? CM_WIRE_DIFFERENT : 0) |
+                                                             (contents[i].fresh ? 0 : CM_WIRE_THERE));
+}
+
+static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_area *area)
+{
+    cm_cleanup(cm_cleanup_free) cm_content *contents = NULL;
+    int result = read_contents(count, area, &contents);
     if (result)
         return result;
     transaction *t = enter_transaction(c, id);
@@ -421,9 +458,8 @@ static int put_contents(connection *c, uint64_t id, uint64_t count, const cm_are
         return -ECONNRESET;
     result = cm_contents_put(c->store, t->txn, t->pending, contents, count);
     leave_transaction(c, t);
-    for (uint64_t i = 0; i < count && !result; i++)
-        cm_put_u64(c->area.bytes + i * CM_WIRE_PUT_DONE,
-                   contents[i].stored | (contents[i].different ? CM_WIRE_DIFFERENT : 0));
+    if (!result)
+        tell_stored(c, contents, count);
     return result;
 }
 
@@ -454,7 +490,9 @@ static bool read_optional(cm_reader *reader, const void **bytes, size_t *size)
     return *bytes != NULL;
 }
 
-static int commit(connection *c, transaction *t, cm_ref_update *updates, uint64_t count)
+/* -EEXIST: the transaction goes on, with what was put. Other failures end it. */
+static int commit(connection *c, transaction *t, cm_content *contents, uint64_t content_count, cm_ref_update *updates,
+                  uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
         updates[i].key = cm_read_string(&c->request);
@@ -462,24 +500,33 @@ static int commit(connection *c, transaction *t, cm_ref_update *updates, uint64_
             !read_optional(&c->request, &updates[i].value, &updates[i].value_size))
             return bad_request();
     }
-    int result = c->store->backend->ops->commit(t->txn, updates, count);
+    int result = content_count ? cm_contents_put(c->store, t->txn, t->pending, contents, content_count) : 0;
+    if (result)
+        return result;
+    result = c->store->backend->ops->commit(t->txn, updates, count);
     if (result != -EEXIST)
         t->txn = NULL; /* committing has freed it */
-    if (!result)
-        cm_known_merge(c->store->known, t->pending);
-    return result;
+    if (result)
+        return result;
+    cm_known_merge(c->store->known, t->pending);
+    tell_stored(c, contents, content_count);
+    return 0;
 }
 
 static int on_commit(connection *c)
 {
-    uint64_t id = cm_read_varint(&c->request), count = cm_read_bounded(&c->request, REFS_MOST);
-    if (c->request.bad)
-        return bad_request();
+    uint64_t id = cm_read_varint(&c->request);
+    uint64_t content_count = cm_read_bounded(&c->request, CM_WIRE_AREA / CM_WIRE_CONTENT);
+    uint64_t count = cm_read_bounded(&c->request, REFS_MOST);
+    cm_cleanup(cm_cleanup_free) cm_content *contents = NULL;
+    int result = c->request.bad ? bad_request() : read_contents(content_count, &c->area, &contents);
+    if (result)
+        return result;
     transaction *t = take_transaction(c, id);
     if (!t)
         return -ECONNRESET;
     cm_cleanup(cm_cleanup_free) cm_ref_update *updates = calloc(count + 1, sizeof *updates);
-    int result = updates ? commit(c, t, updates, count) : cm_fail(ENOMEM, "out of memory");
+    result = updates ? commit(c, t, contents, content_count, updates, count) : cm_fail(ENOMEM, "out of memory");
     for (uint64_t i = 0; updates && i < count; i++)
         free((char *)updates[i].key);
     if (result == -EEXIST)

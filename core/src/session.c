@@ -65,6 +65,45 @@ int cm_ref_read(cm_store *store, const char *key, cm_buffer *value)
     return result == -ENOENT ? 0 : result;
 }
 
+void cm_refs_add(cm_refs *refs, char *key)
+{
+    refs->keys[refs->count++] = key;
+}
+
+void cm_refs_clear(cm_refs *refs)
+{
+    for (size_t i = 0; i < refs->count; i++) {
+        free(refs->keys[i]);
+        cm_buffer_free(&refs->values[i]);
+    }
+    refs->count = 0;
+}
+
+int cm_refs_begin(cm_store *store, cm_refs *refs, cm_backend_txn **txn, uint64_t *epoch)
+{
+    const cm_backend_ops *ops = store->backend->ops;
+    int result = 0;
+    for (size_t i = 0; i < refs->count && !result; i++)
+        if (!refs->keys[i])
+            result = cm_fail(ENOMEM, "out of memory");
+        else if (!ops->begin_reading)
+            result = cm_ref_read(store, refs->keys[i], &refs->values[i]);
+    if (result)
+        return result;
+    return ops->begin_reading ? ops->begin_reading(store->backend, (const char *const *)refs->keys, refs->count,
+                                                   refs->values, txn, epoch)
+                              : ops->begin(store->backend, txn, epoch);
+}
+
+/* The value that was read together with others; NULL: this one was not. */
+static const cm_buffer *find_ref(const cm_refs *refs, const char *key)
+{
+    for (size_t i = 0; refs && i < refs->count; i++)
+        if (strcmp(refs->keys[i], key) == 0)
+            return &refs->values[i];
+    return NULL;
+}
+
 int cm_refs_commit(cm_store *store, const cm_ref_update *updates, size_t count)
 {
     cm_backend_txn *txn;
@@ -103,31 +142,40 @@ void cm_head_clear(cm_head *head)
     *head = (cm_head){0};
 }
 
-static int read_ref(cm_store *store, char *key, cm_buffer *value)
+/* Frees the key. `refs` (may be NULL): what was read already. -ENOENT: no such ref. */
+static int read_ref(cm_store *store, const cm_refs *refs, char *key, cm_buffer *value)
 {
     if (!key)
         return cm_fail(ENOMEM, "out of memory");
-    int result = store->backend->ops->ref_get(store->backend, key, value);
+    const cm_buffer *known = find_ref(refs, key);
+    int result;
+    if (known) {
+        cm_buffer_clear(value);
+        cm_buffer_append(value, known->data, known->size);
+        result = value->error ? cm_fail(ENOMEM, "out of memory") : known->size ? 0 : -ENOENT;
+    } else {
+        result = store->backend->ops->ref_get(store->backend, key, value);
+    }
     free(key);
     return result;
 }
 
 /* Into branch_raw, which stays empty where there is no such branch. */
-static int read_branch(cm_store *store, const char *session, cm_head *head)
+static int read_branch(cm_store *store, const cm_refs *refs, const char *session, cm_head *head)
 {
-    int result = read_ref(store, cm_ref_key('b', session, head->branch), &head->branch_raw);
+    int result = read_ref(store, refs, cm_ref_key('b', session, head->branch), &head->branch_raw);
     if (result != -ENOENT)
         return result;
     cm_buffer_clear(&head->branch_raw);
     return 0;
 }
 
-int cm_head_read(cm_store *store, const char *session, cm_head *head)
+static int read_head(cm_store *store, const cm_refs *refs, const char *session, cm_head *head)
 {
     *head = (cm_head){0};
     int result = cm_name_check("session", session);
     if (!result)
-        result = read_ref(store, cm_ref_key('h', session, NULL), &head->raw);
+        result = read_ref(store, refs, cm_ref_key('h', session, NULL), &head->raw);
     if (result == -ENOENT) {
         cm_buffer_clear(&head->raw);
         head->branch = strdup(first_branch);
@@ -146,16 +194,22 @@ int cm_head_read(cm_store *store, const char *session, cm_head *head)
     if (!*head->branch) {
         free(head->branch);
         head->branch = NULL;
-        return 0;
     }
-    return read_branch(store, session, head);
+    return 0;
 }
 
-int cm_head_read_branch(cm_store *store, const char *session, const char *branch, cm_head *head)
+int cm_head_read(cm_store *store, const char *session, cm_head *head)
 {
-    int result = cm_head_read(store, session, head);
-    if (result || (head->branch && strcmp(head->branch, branch) == 0))
+    return read_head(store, NULL, session, head);
+}
+
+int cm_head_read_on(cm_store *store, const cm_refs *refs, const char *session, const char *branch, cm_head *head)
+{
+    int result = read_head(store, refs, session, head);
+    if (result)
         return result;
+    if (!branch || (head->branch && strcmp(head->branch, branch) == 0))
+        return head->branch && head->last ? read_branch(store, refs, session, head) : 0;
     if (head->last) { /* else this is the session's first checkpoint, and its head goes along */
         head->apart = true;
         head->rest_number = head->number;
@@ -166,7 +220,7 @@ int cm_head_read_branch(cm_store *store, const char *session, const char *branch
     head->branch = strdup(branch);
     if (!head->branch)
         return cm_fail(ENOMEM, "out of memory");
-    result = read_branch(store, session, head);
+    result = read_branch(store, refs, session, head);
     if (result || !head->branch_raw.size)
         return result;
     cm_reader reader = cm_reader_of(head->branch_raw.data, head->branch_raw.size);
@@ -184,17 +238,23 @@ static void encode_head(cm_buffer *raw, uint64_t last, uint64_t number, const ch
 }
 
 /*
- * After a commit whose answer was lost: did it happen? The number is this checkpoint's if and only if it did.
+ * After a commit whose answer was lost: did it happen? The number is this checkpoint's if and only if it did. Finds what its record
+ * takes, which the answer would have told.
  */
-static bool was_committed(cm_store *store, const char *number_key_, const cm_id *checkpoint)
+static bool was_committed(cm_store *store, const char *number_key, cm_content *checkpoint)
 {
     cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-    return store->backend->ops->ref_get(store->backend, number_key_, &value) == 0 && value.size == sizeof *checkpoint &&
-           memcmp(value.data, checkpoint, sizeof *checkpoint) == 0;
+    cm_object_info info;
+    if (store->backend->ops->ref_get(store->backend, number_key, &value) || value.size != sizeof checkpoint->id ||
+        memcmp(value.data, &checkpoint->id, sizeof checkpoint->id) != 0)
+        return false;
+    if (cm_object_stat(store, &checkpoint->id, &info) == 0)
+        checkpoint->stored = info.stored;
+    return true;
 }
 
-int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, const cm_head *head, uint64_t number,
-                    const cm_id *checkpoint, const char *keep)
+int cm_head_advance(cm_store *store, cm_backend_txn **txn, cm_known *pending, const char *session, const cm_head *head,
+                    uint64_t number, cm_content *checkpoint, const char *keep)
 {
     char detached[40];
     snprintf(detached, sizeof detached, "branch-%" PRIu64, number);
@@ -209,7 +269,7 @@ int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, 
         encode_head(&head_value, number, head->rest_number, head->rest_branch);
     else
         encode_head(&head_value, number, number, branch);
-    cm_buffer_append(&id_value, checkpoint, sizeof *checkpoint);
+    cm_buffer_append(&id_value, &checkpoint->id, sizeof checkpoint->id);
     cm_buffer_varint(&branch_value, number);
     cm_buffer_varint(&keep_value, head->number);
     if (!head_key || !new_key || !branch_key || !keep_key || head_value.error || id_value.error || branch_value.error ||
@@ -221,11 +281,46 @@ int cm_head_advance(cm_store *store, cm_backend_txn **txn, const char *session, 
         cm_ref_change(head_key, &head->raw, &head_value),
         cm_ref_change(keep_key, NULL, &keep_value),
     };
-    int result = store->backend->ops->commit(*txn, updates, keep ? 4 : 3);
+    int result = cm_content_commit(store, *txn, pending, checkpoint, updates, keep ? 4 : 3);
     if (result == -EEXIST)
         return cm_fail(EEXIST, "session '%s' in %s moved during the save: save again", session, store->path);
     *txn = NULL;
     return result == -ECONNRESET && was_committed(store, new_key, checkpoint) ? 0 : result;
+}
+
+void cm_head_guess(cm_refs *refs, const char *session, const char *branch, uint64_t number)
+{
+    cm_refs_add(refs, cm_ref_key('h', session, NULL));
+    cm_refs_add(refs, cm_ref_key('b', session, branch ? branch : first_branch));
+    if (number)
+        cm_refs_add(refs, cm_ref_number_key('n', session, number));
+}
+
+static int number_id(cm_store *store, const cm_refs *refs, const char *session, uint64_t number, cm_id *id)
+{
+    cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
+    int result = read_ref(store, refs, cm_ref_number_key('n', session, number), &value);
+    if (result == -ENOENT)
+        return cm_fail(ENOENT, "session '%s' has no checkpoint %" PRIu64 " in %s", session, number, store->path);
+    if (!result && value.size != sizeof *id)
+        return cm_fail(EILSEQ, "the number %" PRIu64 " of session '%s' is damaged", number, session);
+    if (!result)
+        memcpy(id, value.data, sizeof *id);
+    return result;
+}
+
+int cm_head_parent(cm_store *store, const cm_refs *refs, const char *session, const cm_head *head,
+                   cm_checkpoint **parent)
+{
+    cm_id id;
+    *parent = NULL;
+    int result = head->number ? number_id(store, refs, session, head->number, &id) : 0;
+    if (result || !head->number)
+        return result;
+    if (!store->recent || !cm_id_equal(&store->recent->id, &id))
+        return cm_checkpoint_open_id(store, &id, parent);
+    *parent = cm_checkpoint_ref(store->recent);
+    return 0;
 }
 
 /* ---- listing ----------------------------------------------------------------------------------------------------- */
@@ -326,15 +421,7 @@ static int move_ref(cm_store *store, const cm_guard *guard, const char *key, con
 
 int cm_checkpoint_number_id(cm_store *store, const char *session, uint64_t number, cm_id *id)
 {
-    cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-    int result = read_ref(store, cm_ref_number_key('n', session, number), &value);
-    if (result == -ENOENT)
-        return cm_fail(ENOENT, "session '%s' has no checkpoint %" PRIu64 " in %s", session, number, store->path);
-    if (!result && value.size != sizeof *id)
-        return cm_fail(EILSEQ, "the number %" PRIu64 " of session '%s' is damaged", number, session);
-    if (!result)
-        memcpy(id, value.data, sizeof *id);
-    return result;
+    return number_id(store, NULL, session, number, id);
 }
 
 typedef struct numbering {
@@ -411,7 +498,7 @@ int cm_ref_set(cm_store *store, const char *session, enum cm_ref_kind kind, cons
 static int branch_number(cm_store *store, const char *session, char kind, const char *name, uint64_t *number)
 {
     cm_cleanup(cm_buffer_free) cm_buffer value = CM_BUFFER_INIT;
-    int result = read_ref(store, cm_ref_key(kind, session, name), &value);
+    int result = read_ref(store, NULL, cm_ref_key(kind, session, name), &value);
     if (result)
         return result;
     cm_reader reader = cm_reader_of(value.data, value.size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
+#include "checkpoint.h"
 #include "remote.h"
 #include "store_dir.h"
 #include "tree.h"
@@ -146,6 +147,7 @@ void cm_store_unref(cm_store *store)
 {
     if (!store || atomic_fetch_sub_explicit(&store->references, 1, memory_order_acq_rel) != 1)
         return;
+    cm_checkpoint_forget(store);
     store->backend->ops->close(store->backend);
     pthread_mutex_destroy(&store->save_lock);
     pthread_cond_destroy(&store->save_done);

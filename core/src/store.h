@@ -28,7 +28,9 @@ struct cm_store {
     cm_known *known;                  /* of a writer */
     cm_watch *watch;                  /* of a writer */
     cm_sights *sights;                /* of a writer; for the save that goes on */
-    pthread_mutex_t save_lock;        /* guards the next three: one save, or move of a ref, at a time */
+    struct cm_checkpoint *recent; /* for the save that goes on: what the last one made; see cm_checkpoint_remember */
+    char *recent_branch;          /* that it was made on */
+    pthread_mutex_t save_lock;    /* guards the next three: one save, or move of a ref, at a time */
     pthread_cond_t save_done;
     bool saving;
     pthread_t saver; /* the thread that began it */
@@ -62,6 +64,10 @@ static inline bool cm_content_has_base(const cm_content *content)
  */
 CM_MUST_USE int cm_contents_put(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *contents,
                                 size_t count);
+
+/* [blocks] Puts one and commits, in one round trip where the store is a server's. The txn is freed, but with -EEXIST, as by commit. */
+CM_MUST_USE int cm_content_commit(cm_store *store, cm_backend_txn *txn, cm_known *pending, cm_content *content,
+                                  const cm_ref_update *refs, size_t count);
 
 /* The verified content of an object of the given kind (0: any) replaces `content`. */
 CM_MUST_USE int cm_object_get(cm_store *store, const cm_id *id, unsigned kind, cm_buffer *content);

@@ -13,10 +13,11 @@
 #include "buffer.h"
 
 enum {
-    CM_WIRE_VERSION = 4,
+    CM_WIRE_VERSION = 5,
     CM_WIRE_PACKET = 64 << 10,
     CM_WIRE_AREA = 4 << 20,
     CM_WIRE_GET_MOST = 1024, /* ids in one request: they and what is said of the records fit into packets */
+    CM_WIRE_READ_MOST = 16,  /* refs read by one begin */
 };
 
 enum cm_wire_op {
@@ -43,7 +44,9 @@ enum {
     CM_WIRE_PUT_DONE = 8, /* u64 stored */
 };
 
-#define CM_WIRE_DIFFERENT (UINT64_C(1) << 63) /* in what a put answers: it is stored as a difference */
+/* In what a put answers: it is stored as a difference; it was in the store before, or is being put by another call. */
+#define CM_WIRE_DIFFERENT (UINT64_C(1) << 63)
+#define CM_WIRE_THERE     (UINT64_C(1) << 62)
 
 void cm_wire_put_info(uint8_t *at, const cm_object_info *info);
 void cm_wire_get_info(const uint8_t *at, cm_object_info *info);

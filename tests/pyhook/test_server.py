@@ -263,6 +263,80 @@ def test_saves_of_one_session_at_once(path: Path) -> None:
     assert numbers == list(range(61, 0, -1))
 
 
+# ---- how often it is asked
+
+BEGIN, PUT, COMMIT = 5, 6, 7
+
+
+def pump(source: socket.socket, sink: socket.socket, note: list[int]) -> None:
+    """Pass packets on, with the memory that comes along, until one side has gone."""
+    with source, sink, contextlib.suppress(OSError):
+        while True:
+            packet, passed, _, _ = socket.recv_fds(source, 70_000, 4)
+            if not packet:
+                return
+            note.append(packet[0])
+            socket.send_fds(sink, [packet], passed)
+            for each in passed:
+                os.close(each)
+
+
+@contextlib.contextmanager
+def listened_to(path: Path) -> Iterator[list[int]]:
+    """Stand between new clients and the server; the operations that they ask for."""
+    asked: list[int] = []
+    served = path / "socket.server"
+    (path / "socket").rename(served)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    directory = os.open(path, os.O_PATH)
+    listening.bind(f"/proc/self/fd/{directory}/socket")
+    listening.listen()
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                server.connect(f"/proc/self/fd/{directory}/socket.server")
+                for ends in ((client, server.dup(), asked), (server, client.dup(), [])):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield asked
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        served.rename(path / "socket")
+        os.close(directory)
+
+
+def test_how_often_a_save_asks(path: Path) -> None:
+    """What the client knows it does not ask, and what can go together does."""
+    chipmink.open(path).session("other").save({"x": 1})
+    with listened_to(path) as asked, chipmink.open(path) as store:
+        session = store.session("a")
+        values: dict[str, object] = {f"v{i}": [i] for i in range(100)}
+        session.save(values)
+        asked.clear()
+        session.save(values)
+        assert asked == [BEGIN, COMMIT]
+        asked.clear()
+        values["v3"] = [-1]
+        session.save(values)
+        assert asked == [BEGIN, PUT, PUT, COMMIT]
+        asked.clear()
+        session.save(values, branch="side")  # a new one: the guess is right all the same
+        assert asked == [BEGIN, COMMIT]
+        chipmink.open(path).session("a").save({"v3": 5}, branch="side")  # beside it
+        asked.clear()
+        with pytest.warns(chipmink.Arrived):
+            assert session.save(values, branch="side").arrived == ("v3",)
+        assert asked[0] == BEGIN
+        assert asked[-1] == COMMIT
+    assert chipmink.open(path).verify().damage == ()
+
+
 # ---- hostile and dying clients
 
 
@@ -270,7 +344,7 @@ def packets() -> Iterator[bytes]:
     chance = random.Random(4)
     yield b""
     yield b"\x01"
-    yield b"\x01\x04" + bytes(32)  # hello without memory
+    yield b"\x01\x05" + bytes(32)  # hello without memory
     yield b"\x02\x05"  # find before hello
     yield b"\xff" * 60_000
     for _ in range(200):
@@ -303,7 +377,7 @@ def test_nonsense_harms_nobody_else(path: Path) -> None:
 
 @contextlib.contextmanager
 def introduced(
-    path: Path, version: int = 4, size: int = 4 << 20, sealed: bool = True
+    path: Path, version: int = 5, size: int = 4 << 20, sealed: bool = True
 ) -> Iterator[tuple[socket.socket, bytes]]:
     """A client that has said hello with such an area, and the answer."""
     area = os.memfd_create("area", os.MFD_ALLOW_SEALING)
