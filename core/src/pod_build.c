@@ -98,17 +98,24 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
     return pod;
 }
 
+static void source_free(cm_source *source)
+{
+    if (!source)
+        return;
+    if (source->chunks != &source->single)
+        free(source->chunks);
+    free(source->read);
+    free(source->copy);
+    free(source);
+}
+
 void cm_pod_destroy(cm_pod *pod)
 {
     if (!pod)
         return;
     while (pod->sources) {
         cm_source *next = pod->sources->next;
-        if (pod->sources->chunks != &pod->sources->single)
-            free(pod->sources->chunks);
-        free(pod->sources->read);
-        free(pod->sources->copy);
-        free(pod->sources);
+        source_free(pod->sources);
         pod->sources = next;
     }
     free(pod->body.start);
@@ -183,40 +190,47 @@ void cm_pod_child(cm_pod *pod, cm_pod *child)
         pod->lowest_target = child->lowest_target;
 }
 
-/* NULL: out of memory. */
-static cm_source *source_new(const void *data, size_t size, bool lent)
+/* Takes over what is known of a large buffer's chunks. */
+static void look_at(const cm_save *save, cm_source *source)
+{
+    cm_watch_found found;
+    source->memory = source->data;
+    source->look = cm_watch_look(save->store->watch, source->memory, source->size, &found);
+    if (!source->look)
+        return;
+    source->root = found.root;
+    source->chunks = found.ids;
+    atomic_init(&source->stored, found.stored);
+}
+
+/* `look`: what is known of it may be asked for. NULL: out of memory. */
+static cm_source *source_new(cm_save *save, const void *data, size_t size, bool lent, bool look)
 {
     uint64_t chunks = cm_chunk_count(size);
     bool marked = lent || size >= CM_WATCH_MIN;
     cm_source *source = calloc(1, sizeof *source);
     if (!source)
         return NULL;
-    source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
-    source->read = marked ? calloc(chunks, 1) : NULL;
     source->data = data;
     source->size = size;
-    if (source->chunks && (!marked || source->read))
+    if (look && size >= CM_WATCH_MIN)
+        look_at(save, source);
+    if (!cm_id_is_none(&source->root))
         return source;
-    if (source->chunks != &source->single)
-        free(source->chunks);
-    free(source->read);
-    free(source);
-    return NULL;
-}
-
-/* Takes over what is known of a large buffer's chunks. */
-static void look_at(cm_save *save, cm_source *source)
-{
-    uint64_t stored = 0;
-    source->memory = source->data;
-    source->look = cm_watch_look(save->store->watch, source->memory, source->size, source->chunks, &stored);
-    if (!source->look)
-        return;
-    atomic_init(&source->stored, stored);
-    for (uint64_t i = 0; i < cm_chunk_count(source->size); i++)
+    if (!source->chunks)
+        source->chunks = chunks == 1 ? &source->single : calloc(chunks, sizeof *source->chunks);
+    source->read = marked ? calloc(chunks, 1) : NULL;
+    if (!source->chunks || (marked && !source->read)) {
+        source_free(source);
+        return NULL;
+    }
+    for (uint64_t i = 0; source->look && i < chunks; i++)
         source->read[i] = !cm_id_is_none(&source->chunks[i]);
-    *save->watched_end = source;
-    save->watched_end = &source->next_watched;
+    if (source->look) {
+        *save->watched_end = source;
+        save->watched_end = &source->next_watched;
+    }
+    return source;
 }
 
 /* Whether all chunks of a piece were known. Of one that no worker has yet. */
@@ -237,14 +251,14 @@ static uint64_t unknown_bytes(const cm_source *source, uint64_t first)
 }
 
 /* The event of a buffer, and its source. NULL: out of memory, which is noted. */
-static cm_source *begin_source(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
+static cm_source *begin_source(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size, bool look)
 {
     cm_event *event = add_event(pod, (uint8_t)(CM_EVENT_BUFFER + kind));
     if (!event)
         return NULL;
     event->size = size;
     bool lent = kind == CM_BUFFER_WRITABLE || kind == CM_BUFFER_READONLY;
-    cm_source *source = source_new(data, size, lent);
+    cm_source *source = source_new(pod->save, data, size, lent, look);
     if (!source) {
         pod->body.error = -ENOMEM;
         return NULL;
@@ -264,7 +278,7 @@ static cm_source *begin_source(cm_pod *pod, enum cm_buffer_kind kind, const void
 /* Hands the pieces that are not known to the workers. */
 static void enqueue_source(cm_pod *pod, cm_source *source)
 {
-    uint64_t chunks = cm_chunk_count(source->size);
+    uint64_t chunks = cm_id_is_none(&source->root) ? cm_chunk_count(source->size) : 0;
     size_t pieces = 0;
     for (uint64_t first = 0; first < chunks; first += CM_PIECE_CHUNKS)
         pieces += !is_known(source, first);
@@ -281,12 +295,9 @@ static void enqueue_source(cm_pod *pod, cm_source *source)
 
 void cm_pod_buffer(cm_pod *pod, enum cm_buffer_kind kind, const void *data, size_t size)
 {
-    cm_source *source = begin_source(pod, kind, data, size);
-    if (!source)
-        return;
-    if (size >= CM_WATCH_MIN)
-        look_at(pod->save, source);
-    enqueue_source(pod, source);
+    cm_source *source = begin_source(pod, kind, data, size, true);
+    if (source)
+        enqueue_source(pod, source);
 }
 
 int cm_pod_device_buffer(cm_pod *pod, const cm_device_memory *memory, void *head)
@@ -295,7 +306,7 @@ int cm_pod_device_buffer(cm_pod *pod, const cm_device_memory *memory, void *head
     int result = cm_device_look(pod->save, memory, head, &hashes);
     if (result)
         return result;
-    cm_source *source = begin_source(pod, CM_BUFFER_WRITABLE, NULL, memory->size);
+    cm_source *source = begin_source(pod, CM_BUFFER_WRITABLE, NULL, memory->size, false);
     if (!source)
         return 0; /* to be found by cm_save_pod_finish */
     source->device = *memory;

@@ -320,8 +320,13 @@ static void learn_chunks(cm_save *save)
     cm_store *store = save->store;
     if (!save->watched || !cm_watch_check(store->watch))
         return;
-    for (const cm_source *source = save->watched; source; source = source->next_watched)
-        cm_watch_learn(store->watch, source->memory, source->size, source->look, source->chunks, store->known);
+    for (const cm_source *source = save->watched; source; source = source->next_watched) {
+        cm_watch_lesson lesson = {.ids = source->chunks,
+                                  .root = source->root,
+                                  .stored = atomic_load_explicit(&source->stored, memory_order_relaxed)};
+        memcpy(lesson.edges, source->edges, sizeof lesson.edges);
+        cm_watch_learn(store->watch, source->memory, source->size, source->look, &lesson, store->known);
+    }
 }
 
 void cm_save_free(cm_save *save)

@@ -61,12 +61,14 @@ typedef struct cm_source {
     cm_luck luck;
     cm_id *chunks; /* of a single chunk: &single */
     cm_id single;
+    cm_id root; /* of the tree of them; of one that was all known at the start there are no chunks */
     atomic_size_t pieces_left;
     bool awaited;                /* somebody waits for that, under the save's lock */
     atomic_uint_fast64_t stored; /* bytes on disk of what it consists of */
     struct cm_source *next, *next_lent;
     const void *memory; /* of a source that is watched: the caller's, and what to learn its ids with, see watch.h */
     uint64_t look;
+    cm_fingerprint edges[CM_WATCH_EDGES];
     struct cm_source *next_watched;
 } cm_source;
 

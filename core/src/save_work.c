@@ -72,6 +72,26 @@ static void unlock_memory(cm_save *save, cm_source *source, uint64_t chunk, bool
 }
 
 /*
+ * A chunk with an edge, of a source that is watched, is copied first, so that what is learnt of the edge is of the very bytes that its
+ * id is made of: the copy. Others are where they are. With its memory locked; NULL: out of memory.
+ */
+static const uint8_t *copy_edge(cm_save *save, cm_source *source, const cm_offer *o, cm_buffer *copy)
+{
+    uint64_t offset, length = 0;
+    unsigned edge;
+    if (source->look)
+        length = cm_watch_edge(source->memory, source->size, o->place.index, &offset, &edge);
+    if (!length)
+        return o->data;
+    cm_buffer_clear(copy);
+    cm_buffer_append(copy, o->data, o->size);
+    if (copy->error)
+        return NULL;
+    source->edges[edge] = cm_fingerprint_of(save->store->fingerprints, copy->data + offset, length);
+    return copy->data;
+}
+
+/*
  * One chunk. It is copied before it is hashed with SHA-256: its owner may write to its memory later, and what is hashed and what
  * is stored must be the same bytes. *last: the fingerprint of the chunk before it in the piece, and then its own. `fetched`: its
  * bytes, if they were on a device.
@@ -88,11 +108,16 @@ static int work_chunk(cm_batch *b, cm_source *source, uint64_t i, const uint8_t 
         return 0;
     }
     cm_offer o = offer_chunk(save, source, i);
-    if (fetched)
-        o.data = fetched;
+    const void *memory = o.data;
+    o.data = fetched ? fetched : copy_edge(save, source, &o, &b->piece);
+    if (!o.data && o.size) {
+        unlock_memory(save, source, i, false);
+        return cm_fail(ENOMEM, "out of memory for the content of a save");
+    }
+    fetched = o.data != memory ? o.data : NULL;
     o.key = cm_fingerprint_of(fingerprints, o.data, o.size);
     bool run = cm_fingerprint_equal(*last, o.key), known = run || cm_put_known(save, &o);
-    unlock_memory(save, source, i, known);
+    unlock_memory(save, source, i, known || fetched);
     if (run)
         source->chunks[i] = source->chunks[i - 1]; /* of equal chunks, of zeros for instance: counted once */
     *last = o.key;
@@ -172,9 +197,11 @@ static int work_piece(cm_batch *b, const cm_item *item)
     return result;
 }
 
-/* Builds the nodes over a source's chunks, level by level, up to *root. */
-static int finish_source(cm_batch *b, cm_source *source, cm_id *root)
+/* Builds the nodes over a source's chunks, level by level, up to its root. */
+static int finish_source(cm_batch *b, cm_source *source)
 {
+    if (!cm_id_is_none(&source->root))
+        return 0;
     uint64_t count = cm_chunk_count(source->size);
     const cm_id *below = source->chunks;
     cm_cleanup(cm_cleanup_free) cm_id *ids = count > 1 ? malloc((count / CM_FANOUT + 1) * sizeof *ids) : NULL;
@@ -199,7 +226,7 @@ static int finish_source(cm_batch *b, cm_source *source, cm_id *root)
         below = ids;
         count = nodes;
     }
-    *root = below[0];
+    source->root = below[0];
     return 0;
 }
 
@@ -246,7 +273,8 @@ static int work_pod(cm_batch *b, cm_pod *pod, cm_buffer *content)
         if (is_child(event)) {
             event->id = event->pod->id;
         } else if (event->type != CM_EVENT_EXTERNAL && !event->stored) {
-            result = finish_source(b, source, &event->id);
+            result = finish_source(b, source);
+            event->id = source->root;
             source = source->next;
         }
     }
@@ -485,11 +513,15 @@ uint8_t *cm_source_copy_new(const cm_source *source)
 /* Some chunks, from *chunk on; 1: the source is detached; 0: go on; -1: there is no more room for copies. With the lock held. */
 static int detach_some(cm_save *save, cm_source *source, uint64_t *chunk, uint64_t *room)
 {
+    cm_cleanup(cm_buffer_free) cm_buffer edge = CM_BUFFER_INIT;
     uint64_t count = cm_chunk_count(source->size), end = *chunk + DETACH_CHUNKS;
     for (; *chunk < count && *chunk < end; ++*chunk) {
         if (source->read[*chunk])
             continue;
         cm_offer o = offer_chunk(save, source, *chunk);
+        o.data = copy_edge(save, source, &o, &edge);
+        if (!o.data)
+            return -1;
         o.key = cm_fingerprint_of(save->store->fingerprints, o.data, o.size);
         if (cm_put_known(save, &o)) {
             source->read[*chunk] = true;

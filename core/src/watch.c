@@ -28,12 +28,15 @@ typedef struct fact {
 } fact;
 
 typedef struct range {
-    uint64_t start, end;   /* of the buffer */
-    uint64_t first, last;  /* of the whole pages in it */
-    uint64_t reach;        /* the highest end of this and all ranges before it */
-    cm_fingerprint sample; /* while it is not watched */
-    fact *facts;           /* of each chunk, while it is watched; else NULL */
-    uint64_t used;         /* number of the save that looked at it last */
+    uint64_t start, end;                  /* of the buffer */
+    uint64_t first, last;                 /* of the whole pages in it */
+    uint64_t reach;                       /* the highest end of this and all ranges before it */
+    cm_fingerprint sample;                /* while it is not watched */
+    fact *facts;                          /* of each chunk, while it is watched; else NULL */
+    cm_fingerprint edges[CM_WATCH_EDGES]; /* that the ids of the chunks concerned were made of */
+    cm_id root;                           /* of the tree of all chunks; none: something is not known */
+    uint64_t root_stored;                 /* all of that tree on disk */
+    uint64_t used;                        /* number of the save that looked at it last */
     uint64_t rests_until;
     uint64_t rest;
     unsigned busy;
@@ -146,6 +149,7 @@ static void stop(cm_watch *watch, range *r)
         return;
     free(r->facts);
     r->facts = NULL;
+    r->root = (cm_id){{0}};
     size_t at = behind(watch, r->last);
     if (!next_overlapping(watch, &at, r->first, r->last))
         cm_pages_remove(watch->pages, pages_of(r));
@@ -181,6 +185,7 @@ static void mark(cm_watch *watch, range *r, uint64_t start, uint64_t end)
     end = end < r->last ? end : r->last;
     for (uint64_t i = (start - r->start) / CM_CHUNK; i <= (end - 1 - r->start) / CM_CHUNK; i++)
         r->facts[i] = (fact){.marked = watch->look};
+    r->root = (cm_id){{0}};
 }
 
 static void forget(cm_watch *watch)
@@ -241,11 +246,46 @@ bool cm_watch_check(cm_watch *watch)
 
 /* ---- looking ----------------------------------------------------------------------------------------------------- */
 
-/* Chunks that lie in whole pages: from the first to before the last. */
-static void whole_chunks(const range *r, uint64_t *from, uint64_t *to)
+uint64_t cm_watch_edge(const void *data, uint64_t size, uint64_t chunk, uint64_t *offset, unsigned *edge)
 {
-    *from = (r->first - r->start + CM_CHUNK - 1) / CM_CHUNK;
-    *to = r->last == r->end ? cm_chunk_count(r->end - r->start) : (r->last - r->start) / CM_CHUNK;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), start = (uint64_t)(uintptr_t)data, end = start + size;
+    uint64_t first = (start + page - 1) / page * page, last = end / page * page, count = cm_chunk_count(size);
+    uint64_t from = start + chunk * CM_CHUNK, to = from + cm_chunk_size(size, chunk);
+    if (chunk == 0) {
+        *offset = 0;
+        *edge = 0;
+        return first - start;
+    }
+    *offset = from < last ? last - from : 0;
+    *edge = chunk + 1 == count ? 1 : 2;
+    return to <= last ? 0 : to - from - *offset;
+}
+
+/* The fingerprint that an edge has now; false: that chunk has none. */
+static bool edge_of(const cm_watch *watch, const range *r, uint64_t chunk, unsigned *edge, cm_fingerprint *key)
+{
+    const uint8_t *data = (const uint8_t *)(uintptr_t)r->start;
+    uint64_t offset, size = cm_watch_edge(data, r->end - r->start, chunk, &offset, edge);
+    if (size)
+        *key = cm_fingerprint_of(watch->fingerprints, data + chunk * CM_CHUNK + offset, size);
+    return size != 0;
+}
+
+/* Makes unknown the chunks with an edge that is not as it was. */
+static void look_at_edges(const cm_watch *watch, range *r)
+{
+    uint64_t count = cm_chunk_count(r->end - r->start);
+    const uint64_t chunks[CM_WATCH_EDGES] = {0, count - 2, count - 1};
+    for (size_t i = 0; i < CM_WATCH_EDGES; i++) {
+        fact *f = &r->facts[chunks[i]];
+        cm_fingerprint key;
+        unsigned edge;
+        if (cm_id_is_none(&f->id) || !edge_of(watch, r, chunks[i], &edge, &key) ||
+            cm_fingerprint_equal(r->edges[edge], key))
+            continue;
+        f->id = (cm_id){{0}};
+        r->root = (cm_id){{0}};
+    }
 }
 
 typedef struct visit {
@@ -363,45 +403,80 @@ static range *range_of(cm_watch *watch, const void *data, uint64_t size)
     return r ? r : add(watch, start, end);
 }
 
-uint64_t cm_watch_look(cm_watch *watch, const void *data, uint64_t size, cm_id *ids, uint64_t *stored)
+/* What is known of a range that was looked at. False: out of memory. */
+static bool tell(cm_watch *watch, const range *r, cm_watch_found *found)
 {
+    uint64_t size = r->end - r->start, count = cm_chunk_count(size);
+    if (!cm_id_is_none(&r->root)) {
+        found->root = r->root;
+        found->stored = r->root_stored;
+        watch->unread += size;
+        return true;
+    }
+    found->ids = calloc(count, sizeof *found->ids);
+    for (uint64_t i = 0; found->ids && i < count; i++) {
+        if (cm_id_is_none(&r->facts[i].id))
+            continue;
+        found->ids[i] = r->facts[i].id;
+        watch->unread += cm_chunk_size(size, i);
+        bool again = i % CM_PIECE_CHUNKS && cm_id_equal(&found->ids[i], &found->ids[i - 1]);
+        found->stored += again ? 0 : r->facts[i].stored; /* as the workers count runs of equal chunks */
+    }
+    return found->ids != NULL;
+}
+
+uint64_t cm_watch_look(cm_watch *watch, const void *data, uint64_t size, cm_watch_found *found)
+{
+    *found = (cm_watch_found){.stored = 0};
     pthread_mutex_lock(&watch->lock);
     range *r = range_of(watch, data, size);
     uint64_t look = ++watch->look;
     if (r)
         r->used = watch->save;
     if (!r || !(r->facts ? update(watch, r) : begin(watch, r))) {
-        pthread_mutex_unlock(&watch->lock);
-        return 0;
-    }
-    uint64_t from, to;
-    whole_chunks(r, &from, &to);
-    for (uint64_t i = from; i < to; i++) {
-        if (cm_id_is_none(&r->facts[i].id))
-            continue;
-        ids[i] = r->facts[i].id;
-        watch->unread += cm_chunk_size(size, i);
-        bool again = i % CM_PIECE_CHUNKS && cm_id_equal(&ids[i], &ids[i - 1]);
-        *stored += again ? 0 : r->facts[i].stored; /* as the workers count runs of equal chunks */
+        look = 0;
+    } else {
+        look_at_edges(watch, r);
+        if (!tell(watch, r, found))
+            look = 0;
     }
     pthread_mutex_unlock(&watch->lock);
     return look;
 }
 
-void cm_watch_learn(cm_watch *watch, const void *data, uint64_t size, uint64_t look, const cm_id *ids, cm_known *known)
+/* Whether the chunk's id may be learnt; if it has an edge, that is. */
+static bool learn_edge(range *r, uint64_t chunk, const cm_watch_lesson *lesson)
+{
+    unsigned edge;
+    uint64_t offset, size = cm_watch_edge((const void *)(uintptr_t)r->start, r->end - r->start, chunk, &offset, &edge);
+    if (!size)
+        return true;
+    if (cm_fingerprint_equal(lesson->edges[edge], (cm_fingerprint){0, 0}))
+        return false; /* it was known, and is not any more */
+    r->edges[edge] = lesson->edges[edge];
+    return true;
+}
+
+void cm_watch_learn(cm_watch *watch, const void *data, uint64_t size, uint64_t look, const cm_watch_lesson *lesson,
+                    cm_known *known)
 {
     pthread_mutex_lock(&watch->lock);
-    uint64_t start = (uint64_t)(uintptr_t)data, from = 0, to = 0;
-    const range *r = find(watch, start, start + size);
-    if (r && r->facts)
-        whole_chunks(r, &from, &to);
-    for (uint64_t i = from; i < to; i++) {
+    uint64_t start = (uint64_t)(uintptr_t)data, stored;
+    range *r = find(watch, start, start + size);
+    bool all = r && r->facts && cm_known_find_in(known, watch->epoch, &lesson->root, &stored);
+    for (uint64_t i = 0; r && r->facts && i < cm_chunk_count(size); i++) {
         fact *f = &r->facts[i];
-        uint64_t stored;
-        if (f->marked <= look && cm_id_is_none(&f->id) && cm_known_find_in(known, watch->epoch, &ids[i], &stored)) {
-            f->id = ids[i];
+        const cm_id *id = &lesson->ids[i];
+        if (f->marked <= look && cm_id_is_none(&f->id) && cm_known_find_in(known, watch->epoch, id, &stored) &&
+            learn_edge(r, i, lesson)) {
+            f->id = *id;
             f->stored = (uint32_t)stored;
         }
+        all = all && cm_id_equal(&f->id, id);
+    }
+    if (all) {
+        r->root = lesson->root;
+        r->root_stored = lesson->stored;
     }
     pthread_mutex_unlock(&watch->lock);
 }

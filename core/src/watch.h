@@ -6,7 +6,8 @@
  * A buffer is a range of addresses; whose they are, and whether it is the same object, does not matter: what counts is
  * that their pages were not written to (watch_pages.h). A range is watched from the second save on that finds it, if a
  * sample of it was the same in the first: to watch what is rewritten each time costs more than to read it. Bytes in
- * pages that it has only a part of are read each time.
+ * pages that it has only a part of, its edges, are read each time; a chunk that has some is known while their fingerprint is the
+ * one of the bytes that its id was made of.
  *
  * The order makes it sound. A chunk's pages are asked for and protected first (cm_watch_look), then it is hashed; what
  * is written in between or after is found by the next look, which makes the chunk unknown. An id is learnt when its
@@ -43,14 +44,33 @@ void cm_watch_begin(cm_watch *watch, uint64_t epoch);
  * is watched, and nothing may be learnt. To be asked at the end of a save.
  */
 bool cm_watch_check(cm_watch *watch);
+enum { CM_WATCH_EDGES = 3 /* chunks of a buffer that have an edge: the first and the last two, at most */ };
+
+/* What of a buffer is known. */
+typedef struct cm_watch_found {
+    cm_id root;      /* of the tree of all its chunks; none: not all of them are known */
+    cm_id *ids;      /* then of each chunk, none where it is not known; the caller's to free */
+    uint64_t stored; /* bytes on disk of what is known, with a root all of its tree */
+} cm_watch_found;
+
+/* What a save has made of a buffer that was not all known. */
+typedef struct cm_watch_lesson {
+    const cm_id *ids;                     /* of each chunk as it was hashed since the look, or given by it */
+    cm_fingerprint edges[CM_WATCH_EDGES]; /* of the edges of those hashed, of the very bytes; else zeros */
+    cm_id root;                           /* of their tree */
+    uint64_t stored;                      /* bytes on disk of that */
+} cm_watch_lesson;
+
 /*
- * Puts the ids of the chunks that are known into `ids`, which has one for each chunk, all zero; and adds what they take
- * on disk to *stored. The memory is mapped, and not smaller than CM_WATCH_MIN. Returns what cm_watch_learn wants to
- * know; 0: the buffer is not watched, all its chunks are to be hashed.
+ * Tells what is known. The memory is mapped, and not smaller than CM_WATCH_MIN. Returns what cm_watch_learn wants to know; 0: the
+ * buffer is not watched, all its chunks are to be hashed.
  */
-uint64_t cm_watch_look(cm_watch *watch, const void *data, uint64_t size, cm_id *ids, uint64_t *stored);
-/* The ids of the chunks as they were hashed since that look; those that are not known to be in the store are left out. */
-void cm_watch_learn(cm_watch *watch, const void *data, uint64_t size, uint64_t look, const cm_id *ids, cm_known *known);
+uint64_t cm_watch_look(cm_watch *watch, const void *data, uint64_t size, cm_watch_found *found);
+/* The bytes of a chunk that lie in an edge, from *offset in the chunk on, and which edge it is; 0: there are none. */
+uint64_t cm_watch_edge(const void *data, uint64_t size, uint64_t chunk, uint64_t *offset, unsigned *edge);
+/* What is not known to be in the store is left out. */
+void cm_watch_learn(cm_watch *watch, const void *data, uint64_t size, uint64_t look, const cm_watch_lesson *lesson,
+                    cm_known *known);
 void cm_watch_statistics(cm_watch *watch, cm_watch_stat *stat);
 
 #endif

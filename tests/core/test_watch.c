@@ -8,6 +8,7 @@
 #include "watch_pages.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { SIZE = 32 * CM_CHUNK, CHUNKS = 32, MANY = 4200 };
 
@@ -58,14 +59,26 @@ static unsigned count_known(const cm_id *ids)
 
 typedef struct looked {
     cm_id ids[CHUNKS];
+    cm_id root[1]; /* as an array, so that it can be compared where it is returned */
     uint64_t stored, look;
 } looked;
 
 static looked look_at(cm_watch *w, const void *memory)
 {
-    looked l = {.stored = 0};
-    l.look = cm_watch_look(w, memory, SIZE, l.ids, &l.stored);
+    cm_watch_found found;
+    looked l = {.look = cm_watch_look(w, memory, SIZE, &found)};
+    l.root[0] = found.root;
+    l.stored = found.stored;
+    if (found.ids)
+        memcpy(l.ids, found.ids, sizeof l.ids);
+    free(found.ids);
     return l;
+}
+
+static void learn(cm_watch *w, const void *memory, uint64_t look, const cm_id *ids)
+{
+    const cm_watch_lesson lesson = {.ids = ids};
+    cm_watch_learn(w, memory, SIZE, look, &lesson, known);
 }
 
 /* Two saves that find the buffer unchanged; the second one learns. */
@@ -79,7 +92,7 @@ static void settle(cm_watch *w, const void *memory, uint8_t time)
     looked l = look_at(w, memory);
     ck_assert_uint_ne(l.look, 0);
     ck_assert_uint_eq(count_known(l.ids), 0);
-    cm_watch_learn(w, memory, SIZE, l.look, ids, known);
+    learn(w, memory, l.look, ids);
     cm_watch_begin(w, 1);
 }
 
@@ -115,12 +128,12 @@ START_TEST(what_was_written_after_a_look_is_not_learnt_from_it)
     looked first = look_at(watch, memory);
     memory[5 * CM_CHUNK] ^= 2;
     looked second = look_at(watch, memory);
-    cm_watch_learn(watch, memory, SIZE, first.look, early, known);
+    learn(watch, memory, first.look, early);
     looked l = look_at(watch, memory);
     ck_assert(cm_id_is_none(&l.ids[5]));
     ck_assert_uint_eq(l.ids[6].bytes[2], 2);
     ck_assert_uint_eq(l.ids[7].bytes[2], 1);
-    cm_watch_learn(watch, memory, SIZE, second.look, late, known);
+    learn(watch, memory, second.look, late);
     l = look_at(watch, memory);
     ck_assert_uint_eq(l.ids[5].bytes[2], 3);
     ck_assert_uint_eq(l.ids[6].bytes[2], 2);
@@ -135,7 +148,7 @@ START_TEST(ids_that_are_not_stored_are_not_learnt)
     memory[5 * CM_CHUNK] ^= 1;
     looked l = look_at(watch, memory);
     l.ids[5] = (cm_id){.bytes = {9}}; /* nobody has put it */
-    cm_watch_learn(watch, memory, SIZE, l.look, l.ids, known);
+    learn(watch, memory, l.look, l.ids);
     l = look_at(watch, memory);
     ck_assert(cm_id_is_none(&l.ids[5]));
     munmap(memory, SIZE);
@@ -156,10 +169,10 @@ START_TEST(overlapping_buffers_are_told_what_the_other_finds)
     ck_assert_uint_eq(count_known(l.ids), CHUNKS - 1);
     cm_id ids[CHUNKS];
     number_ids(ids, 3);
-    cm_watch_learn(watch, other, SIZE, l.look, ids, known);
+    learn(watch, other, l.look, ids);
     l = look_at(watch, memory);
     ck_assert_uint_eq(count_known(l.ids), CHUNKS / 2 - 1);
-    cm_watch_learn(watch, memory, SIZE, l.look, ids, known);
+    learn(watch, memory, l.look, ids);
     ck_assert_uint_eq(count_known(look_at(watch, memory).ids), CHUNKS);
     ck_assert_uint_eq(count_known(look_at(watch, other).ids), CHUNKS);
     other[CM_CHUNK] ^= 1;
@@ -193,18 +206,130 @@ START_TEST(memory_mapped_again_is_unknown)
 }
 END_TEST
 
+/* Of what is all known the chunks need not be looked at; one that was written makes the tree unknown. */
+START_TEST(the_tree_of_known_chunks_is_known)
+{
+    uint8_t *memory = memory_new(SIZE);
+    settle(watch, memory, 1);
+    cm_id root = {.bytes = {7}};
+    looked l = look_at(watch, memory);
+    cm_watch_lesson lesson = {.ids = l.ids, .root = root, .stored = 12345};
+    cm_watch_learn(watch, memory, SIZE, l.look, &lesson, known);
+    ck_assert(cm_id_is_none(look_at(watch, memory).root)); /* it is not stored */
+    cm_known_add(known, &root, 10);
+    cm_watch_learn(watch, memory, SIZE, l.look, &lesson, known);
+    l = look_at(watch, memory);
+    ck_assert(cm_id_equal(l.root, &root));
+    ck_assert_uint_eq(l.stored, 12345);
+    ck_assert_uint_eq(count_known(l.ids), 0); /* they were not asked for */
+
+    memory[5 * CM_CHUNK] ^= 1;
+    l = look_at(watch, memory);
+    ck_assert(cm_id_is_none(l.root));
+    ck_assert_uint_eq(count_known(l.ids), CHUNKS - 1);
+    cm_id ids[CHUNKS];
+    number_ids(ids, 2); /* of other chunks, too, than what they are known to be */
+    lesson.ids = ids;
+    cm_watch_learn(watch, memory, SIZE, l.look, &lesson, known);
+    l = look_at(watch, memory);
+    ck_assert(cm_id_is_none(l.root));
+    lesson.ids = l.ids;
+    cm_watch_learn(watch, memory, SIZE, l.look, &lesson, known);
+    ck_assert(cm_id_equal(look_at(watch, memory).root, &root));
+    cm_watch_begin(watch, 2);
+    ck_assert(cm_id_is_none(look_at(watch, memory).root));
+    munmap(memory, SIZE);
+}
+END_TEST
+
+static cm_fingerprint edge_at(const uint8_t *data, uint64_t chunk, unsigned edge)
+{
+    uint64_t offset;
+    unsigned which;
+    uint64_t size = cm_watch_edge(data, SIZE, chunk, &offset, &which);
+    ck_assert_uint_ne(size, 0);
+    ck_assert_uint_eq(which, edge);
+    return cm_fingerprint_of(fingerprints, data + chunk * CM_CHUNK + offset, size);
+}
+
+/* Bytes in pages that the buffer has only a part of. */
+START_TEST(edges_are_read)
+{
+    uint8_t *memory = memory_new(SIZE + CM_CHUNK), *data = memory + 16;
+    settle(watch, data, 1);
+    looked l = look_at(watch, data);
+    ck_assert_uint_eq(count_known(l.ids), CHUNKS - 2); /* nothing was said of their edges */
+    cm_id ids[CHUNKS];
+    number_ids(ids, 2);
+    cm_watch_lesson lesson = {
+        .ids = ids, .edges = {edge_at(data, 0, 0), edge_at(data, CHUNKS - 1, 1)}, .root = {.bytes = {7}}};
+    cm_watch_learn(watch, data, SIZE, l.look, &lesson, known);
+    l = look_at(watch, data);
+    ck_assert_uint_eq(count_known(l.ids), CHUNKS);
+    cm_known_add(known, &lesson.root, 10);
+    lesson.ids = l.ids;
+    memset(lesson.edges, 0, sizeof lesson.edges);
+    cm_watch_learn(watch, data, SIZE, l.look, &lesson, known);
+    ck_assert(cm_id_equal(look_at(watch, data).root, &lesson.root));
+
+    memory[15] ^= 1; /* beside it */
+    data[SIZE] ^= 1;
+    ck_assert(cm_id_equal(look_at(watch, data).root, &lesson.root));
+    data[0] ^= 1;
+    l = look_at(watch, data);
+    ck_assert(cm_id_is_none(l.root));
+    ck_assert_uint_eq(count_known(l.ids), CHUNKS - 1);
+    ck_assert(cm_id_is_none(&l.ids[0]));
+    data[0] ^= 1; /* it is not known any more that it was so */
+    ck_assert(cm_id_is_none(&look_at(watch, data).ids[0]));
+    learn(watch, data, look_at(watch, data).look, ids);
+    ck_assert(cm_id_is_none(&look_at(watch, data).ids[0]));
+    data[SIZE - 1] ^= 1;
+    l = look_at(watch, data);
+    ck_assert_uint_eq(count_known(l.ids), CHUNKS - 2);
+    ck_assert(cm_id_is_none(&l.ids[CHUNKS - 1]));
+    munmap(memory, SIZE + CM_CHUNK);
+}
+END_TEST
+
+/* A last chunk that is smaller than what is left over of a page. */
+START_TEST(an_edge_of_two_chunks)
+{
+    enum { ALL = CM_WATCH_MIN + 100 };
+    uint8_t *memory = memory_new(2 * CM_WATCH_MIN);
+    const uint64_t last = cm_chunk_count(ALL) - 1;
+    uint64_t offset, page = (uint64_t)sysconf(_SC_PAGESIZE);
+    unsigned edge;
+    ck_assert_uint_eq(cm_watch_edge(memory, ALL, last, &offset, &edge), 100);
+    ck_assert_uint_eq(offset, 0);
+    ck_assert_uint_eq(edge, 1);
+    ck_assert_uint_eq(cm_watch_edge(memory, ALL, last - 1, &offset, &edge), 0);
+    ck_assert_uint_eq(cm_watch_edge(memory, ALL, 0, &offset, &edge), 0);
+    const uint8_t *data = memory + page - 200; /* which ends 100 bytes before a page does */
+    ck_assert_uint_eq(cm_watch_edge(data, ALL, 0, &offset, &edge), 200);
+    ck_assert_uint_eq(offset + edge, 0);
+    ck_assert_uint_eq(cm_watch_edge(data, ALL, last, &offset, &edge), 100);
+    ck_assert_uint_eq(offset, 0);
+    ck_assert_uint_eq(edge, 1);
+    ck_assert_uint_eq(cm_watch_edge(data, ALL, last - 1, &offset, &edge), page - 200);
+    ck_assert_uint_eq(offset, CM_CHUNK - (page - 200));
+    ck_assert_uint_eq(edge, 2);
+    ck_assert_uint_eq(cm_watch_edge(data, ALL, 1, &offset, &edge), 0);
+    munmap(memory, 2 * CM_WATCH_MIN);
+}
+END_TEST
+
 START_TEST(some_of_too_many_are_watched)
 {
     uint8_t *memory = memory_new(CM_WATCH_MIN + MANY * 64);
-    cm_id ids[CM_WATCH_MIN / CM_CHUNK];
-    uint64_t stored = 0;
     unsigned watched = 0;
     for (int save = 0; save < 3; save++) {
         cm_watch_begin(watch, 1);
         watched = 0;
         for (size_t i = 0; i < MANY; i++) {
-            memset(ids, 0, sizeof ids);
-            watched += cm_watch_look(watch, memory + 64 * i, CM_WATCH_MIN, ids, &stored) != 0;
+            cm_watch_found found;
+            watched += cm_watch_look(watch, memory + 64 * i, CM_WATCH_MIN, &found) != 0;
+            free(found.ids);
         }
     }
     cm_watch_stat stat;
@@ -230,6 +355,9 @@ int main(void)
         tcase_add_test(tests, ids_that_are_not_stored_are_not_learnt);
         tcase_add_test(tests, overlapping_buffers_are_told_what_the_other_finds);
         tcase_add_test(tests, memory_mapped_again_is_unknown);
+        tcase_add_test(tests, the_tree_of_known_chunks_is_known);
+        tcase_add_test(tests, edges_are_read);
+        tcase_add_test(tests, an_edge_of_two_chunks);
         tcase_add_test(tests, some_of_too_many_are_watched);
     }
     suite_add_tcase(suite, tests);
