@@ -207,9 +207,8 @@ void cm_save_clear_carried(cm_save *save)
     for (size_t i = 0; i < save->carried_count; i++)
         cm_variable_clear(&save->carried[i].variable);
     free(save->carried);
-    for (size_t i = 0; i < save->base_count; i++)
-        free(save->base[i].name);
     free(save->base);
+    free(save->base_names);
     for (size_t i = 0; i < save->arrived_count; i++)
         free(save->arrived[i].name);
     free(save->arrived);

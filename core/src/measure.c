@@ -61,11 +61,21 @@ static bool closed(const cm_pod *pod)
     return pod->kind == CM_POD_OBJECT && pod->lowest_target >= pod->sequence;
 }
 
+bool cm_save_is_closed(const cm_saved_variable *v)
+{
+    return closed(v->pod) && v->index == v->pod->root;
+}
+
 static int measure_closed(const cm_save *save, const cm_pod *root, id_set *set, cm_variable *v)
 {
     v->size = CM_STREAM_FRAME + root->tree_size;
     int result = 0;
     uint64_t left = root->tree_pods; /* the pods of a tree are made one after the other */
+    if (left == 1) {                 /* most are small */
+        v->pods = 1;
+        v->stored = cm_pod_stored(root);
+        left = 0;
+    }
     for (uint32_t i = root->sequence; !result && left && i < save->pod_count; i++)
         if (save->pods[i]->finished && left--)
             result = count_pod(set, save->pods[i], v);
@@ -133,8 +143,8 @@ int cm_save_measure(cm_save *save, size_t i, cm_variable *v)
     cm_saved_variable *saved = &save->variables[i];
     id_set set = {0};
     v->root = plan_root(saved).address;
-    int result = closed(saved->pod) && saved->index == saved->pod->root ? measure_closed(save, saved->pod, &set, v)
-                                                                        : measure_shared(save, saved, &set, v);
+    int result =
+        cm_save_is_closed(saved) ? measure_closed(save, saved->pod, &set, v) : measure_shared(save, saved, &set, v);
     free(set.slots);
     v->stored += saved->stored;
     saved->content = v->content;

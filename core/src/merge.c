@@ -33,16 +33,18 @@ int cm_save_set_base(cm_save *save, const char *const *names, const cm_id *conte
 {
     if (save->base)
         return cm_fail(EINVAL, "the base of a save was set twice");
+    size_t size = 1; /* so that there is some */
+    for (size_t i = 0; i < count; i++)
+        size += strlen(names[i]) + 1;
     save->base = calloc(count + 1, sizeof *save->base);
-    if (!save->base)
+    char *to = save->base_names = malloc(size);
+    if (!save->base || !to)
         return cm_fail(ENOMEM, "out of memory");
     for (size_t i = 0; i < count; i++) {
-        save->base[i] = (cm_base_entry){strdup(names[i]), contents[i]};
-        save->base_count++;
-        if (!save->base[i].name)
-            return cm_fail(ENOMEM, "out of memory");
+        save->base[i] = (cm_base_entry){to, contents[i]};
+        to = stpcpy(to, names[i]) + 1;
     }
-    qsort(save->base, count, sizeof *save->base, base_by_name);
+    save->base_count = count;
     return 0;
 }
 
@@ -92,26 +94,108 @@ static int head_variables(const cm_save *save, const cm_variable **variables, si
     return save->parent ? cm_checkpoint_variables(save->parent, variables, count) : 0;
 }
 
+enum { GAPS_MOST = 8 /* ranks for each variable that are looked through for the order of the namespace */ };
+
 /*
- * Ranks of what was built, in namespace order: kept from the parent where the order allows, so that a variable more or less does
- * not touch the records of the others.
+ * The indices + 1 of the head's variables in the order of their ranks, which is that of the namespace they are from. Where the ranks
+ * are far apart, or there is no memory, there are none. The caller frees it.
  */
-static int rank(merging *m, const cm_variable *ours)
+static uint32_t *order_of(const cm_variable *head, size_t count, size_t *size)
 {
+    uint64_t most = 0;
+    for (size_t i = 0; i < count; i++)
+        most = head[i].rank > most ? head[i].rank : most;
+    bool dense = count && count < UINT32_MAX && most / GAPS_MOST <= count;
+    uint32_t *order = dense ? calloc(most + 1, sizeof *order) : NULL;
+    *size = 0;
+    for (size_t i = 0; order && i < count; i++)
+        order[head[i].rank] = (uint32_t)i + 1;
+    for (uint64_t i = 0; order && i <= most; i++)
+        if (order[i])
+            order[(*size)++] = order[i];
+    return order;
+}
+
+/* What the head has under a name; mostly what follows the one found before, at `*at` in the order. */
+static const cm_variable *find_next(const cm_variable *head, size_t count, const uint32_t *order, size_t size,
+                                    size_t *at, const char *name)
+{
+    for (size_t next = *at; next < *at + 2 && next < size; next++) { /* one may have gone */
+        const cm_variable *candidate = &head[order[next] - 1];
+        if (strcmp(candidate->name, name) == 0) {
+            *at = next + 1;
+            return candidate;
+        }
+    }
+    const cm_variable key = {.name = name};
+    return count ? bsearch(&key, head, count, sizeof *head, by_name) : NULL;
+}
+
+/* What is built for the checkpoint, where the head has a variable of the name, and where it has none. */
+typedef struct placing {
+    cm_variable *known; /* by the head's, unset where the name is NULL */
+    cm_variable *fresh;
+    size_t fresh_count;
+} placing;
+
+static int twice(const char *name)
+{
+    return cm_fail(EINVAL, "variable '%s' was saved twice", name);
+}
+
+/* Ranks are kept from the head where the order allows, so that a variable more or less does not touch the records of the others. */
+static int place(const cm_save *save, const cm_variable *ours, const cm_variable *head, size_t count, placing *to)
+{
+    size_t size, at = 0;
     uint64_t next = 0;
-    for (size_t i = 0; i < m->save->variable_count; i++) {
+    cm_cleanup(cm_cleanup_free) uint32_t *order = order_of(head, count, &size);
+    for (size_t i = 0; i < save->variable_count; i++) {
         cm_variable v = ours[i];
-        const cm_variable *before = NULL;
-        int result = m->save->parent ? cm_checkpoint_variable(m->save->parent, v.name, &before) : 0;
-        if (result && result != -ENOENT)
-            return result;
+        const cm_variable *before = find_next(head, count, order, size, &at, v.name);
         if (before)
             keep_facts(&v, before);
         v.rank = before && before->rank >= next ? before->rank : next;
         next = v.rank + 1;
-        result = take(m, &v);
-        if (result)
-            return result;
+        if (!before)
+            to->fresh[to->fresh_count++] = v;
+        else if (to->known[before - head].name)
+            return twice(v.name);
+        else
+            to->known[before - head] = v;
+    }
+    return 0;
+}
+
+/* What was built, by name, with its ranks: those that the head has are in its order already. */
+static int rank(merging *m, const cm_variable *ours)
+{
+    const cm_variable *head;
+    size_t count, k = 0;
+    int result = head_variables(m->save, &head, &count);
+    if (result)
+        return result;
+    placing to = {.fresh_count = 0};
+    cm_cleanup(cm_cleanup_free) cm_variable *known = to.known = calloc(count + 1, sizeof *known);
+    cm_cleanup(cm_cleanup_free) cm_variable *fresh = to.fresh = malloc((m->save->variable_count + 1) * sizeof *fresh);
+    m->final = malloc((m->save->variable_count + 1) * sizeof *m->final);
+    m->capacity = m->final ? m->save->variable_count + 1 : 0;
+    if (!known || !fresh || !m->final)
+        return no_memory();
+    result = place(m->save, ours, head, count, &to);
+    if (result)
+        return result;
+    if (to.fresh_count)
+        qsort(fresh, to.fresh_count, sizeof *fresh, by_name);
+    for (size_t i = 0; i <= count; i++) {
+        if (i < count && !known[i].name)
+            continue;
+        while (k < to.fresh_count && (i == count || strcmp(fresh[k].name, known[i].name) < 0)) {
+            if (k && strcmp(fresh[k - 1].name, fresh[k].name) == 0)
+                return twice(fresh[k].name);
+            m->final[m->count++] = fresh[k++];
+        }
+        if (i < count)
+            m->final[m->count++] = known[i];
     }
     return 0;
 }
@@ -122,7 +206,7 @@ static int sort_unique(merging *m)
         qsort(m->final, m->count, sizeof *m->final, by_name);
     for (size_t i = 1; i < m->count; i++)
         if (strcmp(m->final[i - 1].name, m->final[i].name) == 0)
-            return cm_fail(EINVAL, "variable '%s' was saved twice", m->final[i].name);
+            return twice(m->final[i].name);
     return 0;
 }
 
@@ -191,11 +275,22 @@ static int note(merging *m, enum cm_arrival what, const char *name)
     return a->name ? 0 : no_memory();
 }
 
-static const cm_id *base_of(const cm_save *save, const char *name)
+/* Few are asked for as a rule, and then they need not be sorted. */
+static const cm_id *base_of(cm_save *save, const char *name)
 {
-    const cm_base_entry key = {.name = (char *)name};
-    const cm_base_entry *found =
-        save->base_count ? bsearch(&key, save->base, save->base_count, sizeof key, base_by_name) : NULL;
+    enum { UNSORTED_MOST = 8 };
+    const cm_base_entry key = {.name = (char *)name}, *found = NULL;
+    if (++save->base_asked <= UNSORTED_MOST) {
+        for (size_t i = 0; i < save->base_count && !found; i++)
+            if (strcmp(save->base[i].name, name) == 0)
+                found = &save->base[i];
+        return found ? &found->content : NULL;
+    }
+    if (!save->base_sorted && save->base_count)
+        qsort(save->base, save->base_count, sizeof *save->base, base_by_name);
+    save->base_sorted = true;
+    if (save->base_count)
+        found = bsearch(&key, save->base, save->base_count, sizeof key, base_by_name);
     return found ? &found->content : NULL;
 }
 
@@ -207,9 +302,9 @@ static bool same(const cm_id *a, const cm_id *b)
 /* Decides about one name; `ours` and `theirs` may be NULL. Their value is carried, so that it cannot be mixed up with ours. */
 static int decide(merging *m, const char *name, const cm_variable *ours, const cm_variable *theirs)
 {
-    const cm_id *base = base_of(m->save, name), *o = ours ? &ours->content : NULL;
-    const cm_id *t = theirs ? &theirs->content : NULL;
-    if (same(t, base) || same(t, o))
+    const cm_id *o = ours ? &ours->content : NULL, *t = theirs ? &theirs->content : NULL;
+    const cm_id *base = same(t, o) ? t : base_of(m->save, name);
+    if (same(t, base))
         return 0; /* they did nothing, or the same */
     if (same(o, base) || !ours) {
         if (theirs) {
@@ -294,8 +389,6 @@ static int built(merging *m, const cm_variable *ours)
 {
     cm_save *save = m->save;
     int result = rank(m, ours);
-    if (!result)
-        result = sort_unique(m);
     for (size_t i = 0; i < save->own_carried && !result; i++)
         result = put_in(m, save->carried[i].variable);
     if (!result && save->base && save->parent)
@@ -325,6 +418,23 @@ int cm_save_arrivals(cm_save *save, cm_arrival_visitor visit, void *arg, const c
     int result = 0;
     for (size_t i = 0; i < save->arrived_count && !result; i++)
         result = visit(arg, save->arrived[i].what, save->arrived[i].name);
+    return result;
+}
+
+bool cm_save_keeps_names(const cm_save *save)
+{
+    bool same = save->base && !save->base_sorted && save->base_count == save->own_variables;
+    for (size_t i = 0; same && i < save->own_variables; i++)
+        same = strcmp(save->base[i].name, save->variables[i].name) == 0;
+    return same;
+}
+
+int cm_save_changes(const cm_save *save, cm_content_visitor visit, void *arg)
+{
+    int result = 0;
+    for (size_t i = 0; i < save->own_variables && !result; i++)
+        if (!cm_id_equal(&save->base[i].content, &save->variables[i].content))
+            result = visit(arg, save->variables[i].name, &save->variables[i].content);
     return result;
 }
 

@@ -71,7 +71,7 @@ cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind kind)
         !cm_grow(&save->pods, save->pod_count, &capacity, sizeof *save->pods))
         return NULL;
     save->pod_capacity = (uint32_t)capacity;
-    cm_pod *pod = calloc(1, sizeof *pod);
+    cm_pod *pod = cm_save_alloc(save, sizeof *pod);
     if (!pod)
         return NULL;
     pod->save = save;
@@ -109,10 +109,8 @@ static void source_free(cm_source *source)
     free(source);
 }
 
-void cm_pod_destroy(cm_pod *pod)
+void cm_pod_clear(cm_pod *pod)
 {
-    if (!pod)
-        return;
     while (pod->sources) {
         cm_source *next = pod->sources->next;
         source_free(pod->sources);
@@ -122,7 +120,6 @@ void cm_pod_destroy(cm_pod *pod)
     if (!pod->kept)
         free(pod->events);
     free(pod->gets);
-    free(pod);
 }
 
 static cm_event *add_event(cm_pod *pod, uint8_t type)

@@ -14,6 +14,41 @@ int64_t cm_now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+void *cm_save_alloc(cm_save *save, size_t size)
+{
+    enum { ROOM = 32 << 10, ALIGNMENT = _Alignof(max_align_t) };
+    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    cm_room *room = save->room;
+    if (!room || size > room->size - room->used) {
+        size_t fresh = size > ROOM ? size : ROOM;
+        room = calloc(1, sizeof *room + fresh);
+        if (!room)
+            return NULL;
+        room->size = fresh;
+        room->next = save->room;
+        save->room = room;
+    }
+    void *found = room->bytes + room->used;
+    room->used += size;
+    return found;
+}
+
+static void free_rooms(cm_save *save)
+{
+    while (save->room) {
+        cm_room *next = save->room->next;
+        free(save->room);
+        save->room = next;
+    }
+}
+
+static char *keep_text(cm_save *save, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *kept = cm_save_alloc(save, size);
+    return kept ? memcpy(kept, text, size) : NULL;
+}
+
 static void init_sync(cm_save *save)
 {
     pthread_condattr_t monotonic;
@@ -131,7 +166,7 @@ int cm_save_variable_begin(cm_save *save, const char *name)
 {
     if (save->variable_name)
         return cm_fail(EINVAL, "variable '%s' was not ended", save->variable_name);
-    save->variable_name = strdup(name);
+    save->variable_name = keep_text(save, name);
     save->variable_first = save->pod_count;
     return save->variable_name ? 0 : cm_fail(ENOMEM, "out of memory");
 }
@@ -146,8 +181,8 @@ int cm_save_variable_end(cm_save *save, const cm_pod *pod, uint32_t index, const
         return cm_fail(ENOMEM, "out of memory");
     cm_saved_variable *v = &save->variables[save->variable_count];
     *v = (cm_saved_variable){.name = save->variable_name,
-                             .type = strdup(type ? type : ""),
-                             .summary = strdup(summary ? summary : ""),
+                             .type = keep_text(save, type ? type : ""),
+                             .summary = keep_text(save, summary ? summary : ""),
                              .pod = pod,
                              .index = index == CM_INDEX_ROOT ? pod->root : index,
                              .first_pod = save->variable_first,
@@ -180,9 +215,6 @@ int cm_save_preview(cm_save *save, const char *name, const char *media_type, con
 
 void cm_saved_variable_clear(cm_saved_variable *v)
 {
-    free(v->name);
-    free(v->type);
-    free(v->summary);
     cm_buffer_free(&v->picture);
 }
 
@@ -190,7 +222,6 @@ void cm_save_variable_cancel(cm_save *save)
 {
     for (uint32_t i = save->variable_first; save->variable_name && i < save->pod_count; i++)
         save->pods[i]->finished = false; /* out of the page map */
-    free(save->variable_name);
     save->variable_name = NULL;
     /* Its pods stay in memory, and what the workers already wrote stays in the store, until the save is freed and gc
      * runs: nothing refers to them. A page they took stays taken for this save. */
@@ -342,7 +373,7 @@ void cm_save_free(cm_save *save)
         learn_chunks(save);
     cm_known_free(save->pending);
     for (uint32_t i = 0; i < save->pod_count; i++)
-        cm_pod_destroy(save->pods[i]);
+        cm_pod_clear(save->pods[i]);
     for (size_t i = 0; i < save->variable_count; i++)
         cm_saved_variable_clear(&save->variables[i]);
     for (size_t i = 0; i < save->unsaved_count; i++) {
@@ -362,7 +393,7 @@ void cm_save_free(cm_save *save)
     free(save->variables);
     free(save->unsaved);
     cm_save_clear_carried(save);
-    free(save->variable_name);
+    free_rooms(save);
     free(save->queue);
     free(save->session);
     free(save->branch);

@@ -156,6 +156,8 @@ static void count_stats(const cm_save *save, const cm_variable *variables, size_
     }
     for (size_t i = 0; i < save->variable_count; i++) {
         const cm_saved_variable *v = &save->variables[i];
+        if (cm_save_is_closed(v) && v->pod->sequence >= v->first_pod)
+            continue; /* it is counted as what it is */
         const cm_variable *in = count ? bsearch(v->name, variables, count, sizeof *variables, by_name) : NULL;
         if (!in || in->root.page != v->pod->page)
             continue; /* the merge took theirs */

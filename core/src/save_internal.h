@@ -19,6 +19,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 struct cm_page; /* checkpoint.h */
 struct cm_refs; /* refs.h */
@@ -106,7 +107,7 @@ struct cm_pod {
 };
 
 typedef struct cm_saved_variable {
-    char *name, *type, *summary;
+    char *name, *type, *summary; /* in the save's room */
     const cm_pod *pod;
     uint32_t index;
     uint32_t first_pod, end_pod; /* sequences of the pods built for it */
@@ -145,6 +146,13 @@ typedef struct cm_item { /* of the queue: a pod, or a piece of a source */
     uint64_t bytes;
 } cm_item;
 
+/* Memory of a save, which lives as long: from the builder's thread, and from the committer's after that. */
+typedef struct cm_room {
+    struct cm_room *next;
+    size_t used, size;
+    _Alignas(max_align_t) uint8_t bytes[];
+} cm_room;
+
 enum cm_save_state { CM_SAVE_BUILDING, CM_SAVE_COMMITTING, CM_SAVE_DONE };
 
 struct cm_save {
@@ -158,6 +166,7 @@ struct cm_save {
     int64_t begin_ns, commit_ns;
     int64_t detached_ns; /* of one that is held */
 
+    cm_room *room;
     cm_pod **pods; /* by sequence */
     uint32_t pod_count, pod_capacity;
     cm_pod **pages; /* open addressing by page */
@@ -169,8 +178,10 @@ struct cm_save {
     size_t carried_count, carried_capacity;
     size_t own_variables, own_carried; /* the caller's; what the merge takes over follows them */
     bool edit;                         /* starts with the head's variables */
-    cm_base_entry *base;               /* sorted by name; NULL: no merging */
-    size_t base_count;
+    cm_base_entry *base;               /* NULL: no merging */
+    char *base_names;                  /* all of them */
+    size_t base_count, base_asked;     /* how often it was looked through */
+    bool base_sorted;                  /* by name; else in the order given */
     cm_arrived *arrived;
     size_t arrived_count, arrived_capacity;
     char *conflict; /* branch where the others' values are; NULL: none */
@@ -218,7 +229,8 @@ struct cm_save {
 void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_t size);
 /* A LONG_BINGET with a local index already stands in the body at `position`. */
 void cm_pod_note_get(cm_pod *pod, uint32_t position);
-void cm_pod_destroy(cm_pod *pod);
+/* All but the pod itself, which is the save's. */
+void cm_pod_clear(cm_pod *pod);
 /* The view of a pod that is done, without its body; clear it with cm_pod_view_clear. */
 CM_MUST_USE int cm_pod_skeleton(const cm_pod *pod, cm_pod_view *view);
 cm_pod *cm_save_page_find(const cm_save *save, uint64_t page);
@@ -251,6 +263,8 @@ void cm_save_stop_workers(cm_save *save);
 
 /* save.c */
 int64_t cm_now_ns(void);
+/* Zeros. They are freed with the save. NULL: out of memory. */
+void *cm_save_alloc(cm_save *save, size_t size);
 /* Reads the session's head, and opens its checkpoint as the parent. `refs` (may be NULL): what was read already. */
 CM_MUST_USE int cm_save_open_head(cm_save *save, const struct cm_refs *refs);
 void cm_saved_variable_clear(cm_saved_variable *variable);
@@ -258,7 +272,9 @@ void cm_saved_variable_clear(cm_saved_variable *variable);
 /* carry.c */
 void cm_save_clear_carried(cm_save *save);
 
-/* measure.c: bytes on disk of a pod's record and its buffers. */
+/* measure.c: whether it is the value of its pod, and no reference leaves the tree of that: it is linked from itself alone. */
+bool cm_save_is_closed(const cm_saved_variable *variable);
+/* Bytes on disk of a pod's record and its buffers. */
 uint64_t cm_pod_stored(const cm_pod *pod);
 /* fills all that follows from the pods: size, stored, pods, plain, content, root. */
 CM_MUST_USE int cm_save_measure(cm_save *save, size_t variable, cm_variable *out);

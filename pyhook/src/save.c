@@ -90,12 +90,25 @@ static int commit(const cm_module *module, cm_save *save, const char *message, c
     return result;
 }
 
+typedef struct saving_object {
+    PyObject_HEAD
+    cm_save *save; /* NULL: it has ended */
+    cm_walk *walk;
+    PyObject *bases, *shadow, *describe; /* owned: the walk borrows them */
+    PyObject *base;                      /* that was set; NULL: none */
+    PyObject *met;                       /* owned: what was asked for; NULL: nothing */
+    char *session;
+    pid_t process;
+    bool busy;    /* a thread is in a method */
+    bool awaited; /* a thread is in over(), beside which others may be in one */
+} saving_object;
+
 /* ---- merging ----------------------------------------------------------------------------------------------------- */
 
 /* What bases[session] has, {name: content id}, as the base of the save. Non-zero: an exception is set. */
-static int set_base(const cm_module *module, cm_save *save, PyObject *bases, const char *session)
+static int set_base(const cm_module *module, saving_object *saving)
 {
-    PyObject *base = PyDict_GetItemString(bases, session);
+    PyObject *base = PyDict_GetItemString(saving->bases, saving->session);
     if (!base)
         return 0;
     if (!PyDict_Check(base)) {
@@ -121,8 +134,10 @@ static int set_base(const cm_module *module, cm_save *save, PyObject *bases, con
     }
     if (result == -EINVAL && !PyErr_Occurred())
         PyErr_SetString(PyExc_TypeError, "content ids are bytes");
-    if (!result && (result = cm_save_set_base(save, names, contents, count)))
+    if (!result && (result = cm_save_set_base(saving->save, names, contents, count)))
         cm_raise(module, result);
+    if (!result)
+        Py_XSETREF(saving->base, Py_NewRef(base));
     PyMem_Free(names);
     PyMem_Free(contents);
     return result;
@@ -136,9 +151,14 @@ static int note_content(void *arg, const char *name, const cm_id *content)
     return result;
 }
 
-/* The base for the next save; no Python code runs, so that nothing can come between this and the commit. */
-static int keep_base(cm_save *save, PyObject *bases, const char *session)
+/*
+ * The base for the next save; no Python code runs, so that nothing can come between this and the commit. `before`: the one that was
+ * set, which is mended if it still is the base; may be NULL.
+ */
+static int keep_base(cm_save *save, PyObject *bases, const char *session, PyObject *before)
 {
+    if (before && PyDict_GetItemString(bases, session) == before && cm_save_keeps_names(save))
+        return cm_save_changes(save, note_content, before);
     PyObject *base = PyDict_New();
     int result = base ? cm_save_contents(save, note_content, base) : -1;
     if (!result)
@@ -171,18 +191,6 @@ static PyObject *tell(cm_module *module, cm_save *save)
 
 /* ---- while it is written ------------------------------------------------------------------------------------------ */
 
-typedef struct saving_object {
-    PyObject_HEAD
-    cm_save *save; /* NULL: it has ended */
-    cm_walk *walk;
-    PyObject *bases, *shadow, *describe; /* owned: the walk borrows them */
-    PyObject *met;                       /* owned: what was asked for; NULL: nothing */
-    char *session;
-    pid_t process;
-    bool busy;    /* a thread is in a method */
-    bool awaited; /* a thread is in over(), beside which others may be in one */
-} saving_object;
-
 /* Ends the save and lets go of everything. Keeps the exception that is set, if any. */
 static void end_saving(saving_object *self)
 {
@@ -198,6 +206,7 @@ static void end_saving(saving_object *self)
     Py_END_ALLOW_THREADS
     cm_walk_free(walk);
     Py_CLEAR(self->bases);
+    Py_CLEAR(self->base);
     Py_CLEAR(self->shadow);
     Py_CLEAR(self->describe);
     PyErr_Restore(type, value, traceback);
@@ -211,7 +220,7 @@ static int keep(saving_object *self)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     cm_walk_keep_shadow(self->walk);
-    int result = keep_base(self->save, self->bases, self->session);
+    int result = keep_base(self->save, self->bases, self->session, self->base);
     if (type)
         PyErr_Restore(type, value, traceback);
     return result;
@@ -365,7 +374,7 @@ static PyObject *start(PyObject *object, PyObject *args)
     const char *message, *code;
     if (!PyArg_ParseTuple(args, "zz", &message, &code) || !enter(self))
         return NULL;
-    int result = set_base(module, self->save, self->bases, self->session);
+    int result = set_base(module, self);
     if (!result) {
         Py_BEGIN_ALLOW_THREADS
         result = cm_save_start(self->save);
@@ -624,7 +633,7 @@ static int take_in(const cm_module *module, saving_object *saving, PyObject *ite
     saving->walk = cm_walk_new(saving->save, cm_shadow_unwrap(saving->shadow), saving->describe);
     if (!saving->walk)
         return -ENOMEM;
-    int result = later ? 0 : set_base(module, saving->save, saving->bases, saving->session);
+    int result = later ? 0 : set_base(module, saving);
     return result ? result : save_items(module, saving->save, saving->walk, items);
 }
 

@@ -192,9 +192,18 @@ void cm_walk_free(cm_walk *walk)
 /* ---- variables ------------------------------------------------------------------------------------------------------- */
 
 /* The variable's name in UTF-8, borrowed from *holder, which the caller drops. */
-static const char *utf8_name(PyObject *name, PyObject **holder)
+static const char *utf8_name(PyObject *name, PyObject **holder, size_t *size)
 {
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length); /* which the name keeps */
+    if (text) {
+        *holder = Py_NewRef(name);
+        *size = (size_t)length;
+        return text;
+    }
+    PyErr_Clear();
     *holder = PyUnicode_AsEncodedString(name, "utf-8", "backslashreplace");
+    *size = *holder ? (size_t)PyBytes_GET_SIZE(*holder) : 0;
     return *holder ? PyBytes_AS_STRING(*holder) : NULL;
 }
 
@@ -227,7 +236,9 @@ static PyObject *reason_of_failure(cm_walk *walk, PyObject *name)
 static int add_unsaved(cm_walk *walk, PyObject *name, PyObject *reason)
 {
     PyObject *name_holder, *reason_holder;
-    const char *name_text = utf8_name(name, &name_holder), *reason_text = utf8_name(reason, &reason_holder);
+    size_t size;
+    const char *name_text = utf8_name(name, &name_holder, &size),
+               *reason_text = utf8_name(reason, &reason_holder, &size);
     int result = -1;
     if (name_text && reason_text) {
         result = cm_save_unsaved(walk->save, name_text, reason_text);
@@ -313,10 +324,11 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
 int cm_walk_variable(cm_walk *walk, PyObject *name, PyObject *value)
 {
     PyObject *holder;
-    const char *text = utf8_name(name, &holder);
+    size_t size;
+    const char *text = utf8_name(name, &holder, &size);
     if (!text)
         return -1;
-    if (strlen(text) != (size_t)PyBytes_GET_SIZE(holder)) {
+    if (strlen(text) != size) {
         Py_DECREF(holder);
         PyObject *escaped = PyObject_ASCII(name), *reason = PyUnicode_FromString("its name contains a NUL character");
         int result = escaped && reason ? add_unsaved(walk, escaped, reason) : -1;

@@ -235,6 +235,13 @@ typedef int (*cm_content_visitor)(void *arg, const char *name, const cm_id *cont
 /* After cm_save_wait returned 0: the base for the next save, the content ids of what was built. Ends with what `visit` returns. */
 CM_API CM_MUST_USE int cm_save_contents(const cm_save *save, cm_content_visitor visit, void *arg);
 
+/*
+ * Likewise: whether the base that was set has just the names of what was built, in their order. Then _changes visits those whose contents
+ * are others than in the base.
+ */
+CM_API bool cm_save_keeps_names(const cm_save *save);
+CM_API CM_MUST_USE int cm_save_changes(const cm_save *save, cm_content_visitor visit, void *arg);
+
 enum cm_arrival {
     CM_ARRIVED = 'A',  /* theirs is in the checkpoint */
     CM_LEFT = 'L',     /* they removed it */
