@@ -30,7 +30,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from . import _order, reducers
-from ._libraries import attrs, pydantic
+from ._libraries import attrs, dlpack, pydantic
 
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
@@ -151,6 +151,7 @@ class Reducers:
             self._dispatch.get(cls)
             or cloudpickle.CloudPickler.dispatch_table.get(cls)
             or copyreg.dispatch_table.get(cls)
+            or (dlpack.reduce if dlpack.is_offered(cls) else None)
         )
 
     def take_apart(

@@ -144,3 +144,86 @@ def test_attributes_keep_their_order_and_sharing(store: chipmink.Store) -> None:
     assert list(vars(loaded["style"])) == list(vars(style))
     assert loaded["style"].data is loaded["table"]
     assert loaded["style"].to_html() == style.to_html()  # with its random identifier
+
+
+def test_times_are_kept(store: chipmink.Store) -> None:
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    first = study.get_trials(deepcopy=False)[0]
+    session = store.session("s")
+    session.save({"study": study, "first": first})
+    loaded = session.load()
+    assert loaded["study"].trials == study.trials
+    assert loaded["study"].get_trials(deepcopy=False)[0] is loaded["first"]
+    assert session.load(names=["first"])["first"] == first
+    before = session.save({"study": study}).variables["study"]
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert session.save({"study": study}).variables["study"].content != before.content
+    assert session.load()["study"].trials == study.trials
+    loaded["study"].optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert len(loaded["study"].trials) == 4
+
+
+def test_results_of_a_search_are_where_they_were(store: chipmink.Store) -> None:
+    numpy = pytest.importorskip("numpy")
+    pytest.importorskip("sklearn")
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.tree import DecisionTreeClassifier
+
+    points = numpy.random.default_rng(1).normal(size=(60, 3))
+    search = GridSearchCV(DecisionTreeClassifier(random_state=1), {"max_depth": [1, 2]}, cv=2)
+    search.fit(points, points[:, 0] > 0)
+    session = store.session("s")
+    session.save({"results": search.cv_results_, "search": search})
+    session.save({"a": search, "results": search.cv_results_})
+    for loaded in (session.load(at=1), session.load()):
+        found = loaded.get("search") or loaded["a"]
+        assert found.cv_results_ is loaded["results"]
+        assert list(found.cv_results_) == list(search.cv_results_)
+        for name in ("mean_fit_time", "std_score_time", "mean_test_score"):
+            assert (found.cv_results_[name] == search.cv_results_[name]).all()
+        assert found.refit_time_ == search.refit_time_
+
+
+def test_a_log_of_events(store: chipmink.Store) -> None:
+    pytest.importorskip("gensim")
+    from gensim.models import Word2Vec
+
+    model = Word2Vec([["a", "b"], ["b", "c"]], vector_size=4, min_count=1, workers=1)
+    model.lifecycle_events.append({"msg": 5, "more": [1]})
+    session = store.session("s")
+    session.save({"model": model, "events": [model.lifecycle_events]})
+    loaded = session.load()
+    assert loaded["model"].lifecycle_events == loaded["events"][0] == model.lifecycle_events
+    assert [list(event) for event in loaded["model"].lifecycle_events] == [
+        list(event) for event in model.lifecycle_events
+    ]
+    model.lifecycle_events = None
+    session.save({"model": model})
+    assert session.load()["model"].lifecycle_events is None
+
+
+def test_a_net_goes_on(store: chipmink.Store) -> None:
+    numpy = pytest.importorskip("numpy")
+    skorch = pytest.importorskip("skorch")
+    torch = pytest.importorskip("torch")
+    points = numpy.random.default_rng(1).normal(size=(40, 3)).astype("f4")
+    net = skorch.NeuralNetRegressor(torch.nn.Linear, module__in_features=3, module__out_features=1)
+    net.set_params(max_epochs=2, verbose=0, optimizer=torch.optim.Adam)
+    session = store.session("s")
+    session.save({"net": net})  # not initialized
+    assert not session.load()["net"].initialized_
+    net.fit(points, points[:, :1])
+    net.history.note = "kept"
+    session.save({"net": net})
+    loaded = session.load()["net"]
+    assert loaded.history == net.history
+    assert loaded.history.note == "kept"
+    assert (loaded.predict(points) == net.predict(points)).all()
+    for each in (net, loaded):
+        torch.manual_seed(2)
+        each.partial_fit(points, points[:, :1])
+    assert (loaded.predict(points) == net.predict(points)).all()
+    assert len(loaded.history) == 4

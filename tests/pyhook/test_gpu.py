@@ -7,7 +7,9 @@ is in tests/gpu.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
 import os
 import random
 import sys
@@ -21,6 +23,7 @@ import chipmink
 import pytest
 from chipmink import _core
 from chipmink._libraries import device as device_module
+from chipmink._libraries import dlpack
 
 np = pytest.importorskip("numpy")
 
@@ -411,6 +414,315 @@ def test_torch_without_the_library(
             assert double.copies == (0 if setting == "on" else 3)
             found.append({name: v.content for name, v in checkpoint.variables.items()})
     assert found[0] == found[1]
+
+
+# ---- JAX -----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxDevice:
+    platform: str
+    local_hardware_id: int
+
+
+@pytest.fixture
+def jax(double: Double, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A module that does what is used of JAX, with the memory of the double's devices."""
+    module = types.ModuleType("jax")
+    devices = [JaxDevice("cpu", 0), JaxDevice("gpu", 0), JaxDevice("gpu", 1)]
+    default = [devices[1]]
+
+    class ArrayImpl:
+        weak_type, committed = False, False
+
+        def __init__(self, host: Any, *on: JaxDevice, plain: bool = True) -> None:
+            self.host = np.array(host)
+            self.dtype, self.shape, self.ndim = self.host.dtype, self.host.shape, self.host.ndim
+            self.nbytes, self.ready = self.host.nbytes, False
+            self.sharding = types.SimpleNamespace(device_set=set(on))
+            layout = types.SimpleNamespace(major_to_minor=tuple(range(self.ndim)), tiling=None)
+            self.format = types.SimpleNamespace(layout=layout)
+            if len(on) == 1 and on[0].platform == "gpu":
+                double.declare(self.host, on[0].local_hardware_id, plain=plain)
+
+        def block_until_ready(self) -> None:
+            self.ready = True
+
+        def on_device_size_in_bytes(self) -> int:
+            return int(self.host.nbytes)
+
+        def unsafe_buffer_pointer(self) -> int:
+            assert self.ready
+            return int(self.host.ctypes.data)
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            double.copies += 1
+            host = self.host.copy()
+            host.flags.writeable = False
+            return host
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            double.copies += 1
+            return np.array, (self.host,)
+
+        @property
+        def aval(self) -> Any:
+            return types.SimpleNamespace(update=lambda weak_type: weak_type)
+
+        @aval.setter
+        def aval(self, value: bool) -> None:
+            self.weak_type = value
+
+    @contextlib.contextmanager
+    def default_device(device: JaxDevice) -> Iterator[None]:
+        before, default[0] = default[0], device
+        yield
+        default[0] = before
+
+    def device_put(host: Any, device: JaxDevice | None = None) -> ArrayImpl:
+        made = ArrayImpl(host, device or default[0])
+        made.committed = device is not None
+        return made
+
+    def local_devices(*, backend: str) -> list[JaxDevice]:
+        found = [device for device in devices if device.platform == backend]
+        if not found:
+            raise RuntimeError(f"Unknown backend {backend}")
+        return found
+
+    ArrayImpl.__module__, ArrayImpl.__qualname__ = "jaxlib._jax", "ArrayImpl"
+    contents = {
+        "ArrayImpl": ArrayImpl,
+        "devices": devices,
+        "default_device": default_device,
+        "device_put": device_put,
+        "local_devices": local_devices,
+    }
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, "jax", module)
+    return module
+
+
+def test_jax(session: chipmink.Session, jax: Any, double: Double) -> None:
+    values = noise(1_000_000)
+    host = session.save({"host": values})
+    namespace = {
+        "bytes": jax.device_put(values),
+        "floats": jax.device_put(np.arange(30_000.0).reshape(300, 100), jax.devices[2]),
+        "scalar": jax.device_put(np.float32(3)),
+    }
+    namespace["scalar"].weak_type = True
+    checkpoint = session.save({**namespace, "same": [namespace["bytes"]]})
+    assert checkpoint.unsaved == {}
+    assert checkpoint.stats.bytes_written < host.stats.bytes_written / 2
+    assert double.copies == 0
+    loaded = session.load()
+    assert loaded["same"][0] is loaded["bytes"]
+    for name, array in namespace.items():
+        found = loaded[name]
+        assert type(found) is jax.ArrayImpl
+        for fact in ("weak_type", "committed", "shape", "dtype"):
+            assert getattr(found, fact) == getattr(array, fact)
+        assert found.sharding.device_set == array.sharding.device_set
+        assert found.host.tobytes() == array.host.tobytes()
+    values[500_000] ^= 1
+    before = double.copied
+    session.save({"bytes": jax.device_put(values)})
+    assert CHUNK <= double.copied - before <= CHUNK + HEAD
+    assert session.load()["bytes"].host.tobytes() == values.tobytes()
+
+
+def test_what_jax_puts_together(session: chipmink.Session, jax: Any, double: Double) -> None:
+    values = noise(100_000).reshape(1000, 100)
+    transposed, packed, pinned = (jax.device_put(values) for _ in range(3))
+    transposed.format.layout.major_to_minor = (1, 0)
+    packed.nbytes *= 2
+    double.declare(pinned.host, 0, plain=False)
+    namespace = {
+        "transposed": transposed,
+        "packed": packed,
+        "pinned": pinned,
+        "sharded": jax.ArrayImpl(values, *jax.devices[1:]),
+        "cpu": jax.ArrayImpl(values, jax.devices[0]),
+    }
+    assert session.save(namespace).unsaved == {}
+    assert (double.copies, double.copied) == (5, 0)
+    loaded = session.load()
+    for name in ("transposed", "packed", "pinned"):
+        assert loaded[name].sharding.device_set == {jax.devices[1]}
+        assert loaded[name].host.tobytes() == values.tobytes()
+    assert type(loaded["sharded"]) is type(loaded["cpu"]) is np.ndarray  # as it was told
+
+
+def test_jax_without_the_device(
+    session: chipmink.Session, jax: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = noise(100_000)
+    session.save({"array": jax.device_put(values, jax.devices[2])})
+    gone = jax.devices.pop()
+    with pytest.warns(RuntimeWarning, match="there is no device 1"):
+        array = session.load()["array"]
+    assert array.sharding.device_set == {jax.devices[0]}
+    assert not array.committed
+    del jax.devices[1:]
+    with pytest.warns(RuntimeWarning, match=f"Unknown backend {gone.platform}"):
+        array = session.load()["array"]
+    assert array.host.tobytes() == values.tobytes()
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.warns(RuntimeWarning, match="jax"):
+        array = session.load()["array"]
+    assert type(array) is np.ndarray
+    assert array.tobytes() == values.tobytes()
+
+
+def test_jax_itself(
+    session: chipmink.Session, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked of JAX, it answers: its arrays on the CPU, taken for those of a device."""
+    jax = pytest.importorskip("jax")
+    from chipmink._libraries import jax as reducers
+
+    monkeypatch.setattr(reducers, "_HOST", "none")
+    device = jax.local_devices()[0]
+    namespace = {
+        "floats": jax.numpy.arange(30_000.0).reshape(300, 100),
+        "half": jax.numpy.ones(5000, dtype="bfloat16"),
+        "there": jax.device_put(np.arange(5000), device),
+        "weak": jax.numpy.asarray(3.0),
+        "packed": jax.numpy.arange(5000).astype("int4"),
+    }
+    assert namespace["weak"].weak_type
+    for name, array in namespace.items():
+        if name != "packed":
+            memory = (ctypes.c_char * array.nbytes).from_address(array.unsafe_buffer_pointer())
+            double.declare(np.frombuffer(memory, dtype="u1"), device.local_hardware_id)
+    assert session.save(namespace).unsaved == {}
+    assert double.copied >= 120_000
+    loaded = session.load()
+    for name, array in namespace.items():
+        found = loaded[name]
+        assert type(found) is type(array)
+        for fact in ("weak_type", "committed", "shape", "dtype", "sharding"):
+            assert getattr(found, fact) == getattr(array, fact)
+        assert (found == array).all()
+    namespace["there"].delete()
+    assert "deleted" in session.save({"there": namespace["there"]}).unsaved["there"]
+
+
+# ---- DLPack --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tensors(double: Double, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A library of which only DLPack is known."""
+    module = types.ModuleType("tensors")
+
+    class Tensor:
+        def __init__(self, host: Any, device: int | None = 0, *, versions: bool = True) -> None:
+            self.host, self.device, self._versions = host, device, versions
+            self.code: int | None = None
+            if device is not None:
+                double.declare(host, device)
+
+        def __reduce__(self) -> Any:
+            raise TypeError("cannot pickle 'tensors.Tensor' object")
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0) if self.device is None else (2, self.device)
+
+        def __dlpack__(self, **options: Any) -> Any:
+            if not self._versions and options:
+                raise TypeError("no arguments")
+            if options.get("dl_device") is not None:
+                double.copies += 1
+                return self.host.__dlpack__(**options)
+            capsule = self.host.__dlpack__(max_version=options.get("max_version"))
+            tensor = dlpack.tensor_of(capsule)
+            tensor.device_type, tensor.device = self.__dlpack_device__()
+            if self.code is not None:
+                tensor.code = self.code
+            return capsule
+
+    def from_dlpack(array: Any) -> Tensor:
+        on_device = hasattr(array, "host")
+        return Tensor(array.host, array.device.id) if on_device else Tensor(array, None)
+
+    Tensor.__module__, Tensor.__qualname__ = "tensors", "Tensor"
+    vars(module).update({"Tensor": Tensor, "from_dlpack": from_dlpack})
+    monkeypatch.setitem(sys.modules, "tensors", module)
+    return module
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_dlpack(
+    session: chipmink.Session, tensors: Any, cupy: Any, double: Double, versions: bool
+) -> None:
+    values = noise(1_000_000)
+    namespace = {
+        "bytes": tensors.Tensor(values, versions=versions),
+        "floats": tensors.Tensor(np.arange(30_000.0).reshape(300, 100), 1, versions=versions),
+        "complex": tensors.Tensor(np.arange(3000) * 1j, versions=versions),
+        "part": tensors.Tensor(np.arange(30_000)[5000:9000], versions=versions),
+        "flags": tensors.Tensor(np.arange(5000) % 3 == 0, versions=versions),
+    }
+    references = sys.getrefcount(values)
+    assert session.save(namespace).unsaved == {}
+    assert double.copies == 0
+    assert sys.getrefcount(values) == references  # the capsule has gone
+    loaded = session.load()
+    for name, tensor in namespace.items():
+        assert type(loaded[name]) is tensors.Tensor
+        assert loaded[name].device == tensor.device
+        assert loaded[name].host.dtype == tensor.host.dtype
+        assert (loaded[name].host == tensor.host).all()
+    values[700_000] ^= 255
+    before = double.copied
+    session.save({"bytes": namespace["bytes"]})
+    assert double.copied - before <= CHUNK + HEAD
+    assert session.load()["bytes"].host.tobytes() == values.tobytes()
+
+
+def test_dlpack_that_cannot_be_read(
+    session: chipmink.Session, tensors: Any, cupy: Any, double: Double
+) -> None:
+    strided = tensors.Tensor(np.arange(30_000).reshape(100, 300)[:, ::2])
+    coded = tensors.Tensor(np.arange(100.0))
+    coded.code = 9
+    cpu = tensors.Tensor(np.arange(100.0), None)
+    checkpoint = session.save({"strided": strided, "coded": coded, "cpu": cpu})
+    assert "of a type that NumPy does not have: DLPack's type 9" in checkpoint.unsaved["coded"]
+    assert "cannot pickle 'tensors.Tensor'" in checkpoint.unsaved["cpu"]
+    assert double.copies == 1
+    assert (session.load()["strided"].host == strided.host).all()
+    with pytest.raises(BufferError, match="something else"):
+        dlpack.tensor_of(5)
+    versioned = np.arange(3).__dlpack__(max_version=(1, 0))
+    dlpack.versioned_of(versioned).major = 2
+    with pytest.raises(BufferError, match="version 2"):
+        dlpack.tensor_of(versioned)
+    dlpack.versioned_of(versioned).major = 1
+
+
+def test_dlpack_without_the_device(
+    session: chipmink.Session, tensors: Any, cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = noise(100_000)
+    session.save({"tensor": tensors.Tensor(values, 1)})
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.warns(RuntimeWarning, match="cupy.*torch.*: it is on the CPU"):
+        tensor = session.load()["tensor"]
+    assert type(tensor) is tensors.Tensor
+    assert tensor.device is None
+    assert tensor.host.tobytes() == values.tobytes()
+    del tensors.from_dlpack
+    with pytest.warns(RuntimeWarning, match="tensors has no from_dlpack"):
+        array = session.load()["tensor"]
+    assert type(array) is np.ndarray
+    assert array.tobytes() == values.tobytes()
+    session.save({"tensor": tensors.Tensor(values, 1)})
+    with pytest.warns(RuntimeWarning, match="its library has no from_dlpack"):
+        assert type(session.load()["tensor"]) is np.ndarray
 
 
 # ---- the library ---------------------------------------------------------------------------------

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import re
 import sys
 from types import SimpleNamespace
 from typing import Any
 
-from .memory import Call, Steady, varying, with_item, with_state
+import cloudpickle
+
+from .memory import Call, Steady, apart, varying, with_item, with_state
 
 _NODE_WORDS = 9  # of a node of a tree of SciPy: what follows are places among them
 _AXIS, _COUNT, _SPLIT, _START, _END, _POINTERS, _CHILDREN = 0, 1, 2, 3, 4, [5, 6], [7, 8]
@@ -148,6 +151,98 @@ def _reduce_boosted(model: Any) -> Any:
     return with_state(model, split)
 
 
+def _reduce_search(search: Any) -> Any:
+    """Take the times of the fits out of the results, and leave these where they are."""
+
+    def split(state: Any) -> Any:
+        results = (type(state) is dict and state.get("cv_results_")) or {}
+        times = (results[name] for name in results if str(name).endswith("_time"))
+        return apart(state, "refit_time_", before=times)
+
+    return with_state(search, split)
+
+
+def _reduce_study(study: Any) -> Any:
+    """Take the times of the trials out of a study whose trials are in memory."""
+
+    def split(state: Any) -> Any:
+        storage = state.get("_storage") if type(state) is dict else None
+        studies = getattr(storage, "_studies", {}).values()
+        trials = [trial for info in studies for trial in info.trials]
+        times = ((trial.datetime_start, trial.datetime_complete) for trial in trials)
+        return apart(state, before=itertools.chain(*times))
+
+    return with_state(study, split)
+
+
+def _reduce_net(net: Any) -> Any:
+    """Pickle on loading what skorch pickles: in its pickle are addresses, and no sharing.
+
+    Its history, and a clock among its callbacks, have the times of its epochs.
+    """
+
+    def unpacked(state: Any) -> Any:
+        name = "__cuda_dependent_attributes__"
+        if type(state) is not dict or type(state.get(name)) is not bytes:
+            return state
+        attributes = {key: value for key, value in vars(net).items() if key not in state}
+        clocks = (part for _, part in state.get("callbacks_", ()) if hasattr(part, _CLOCK))
+        whole = {**state, name: Call(cloudpickle.dumps, attributes)}
+        return apart(whole, before=[state.get("history_"), *clocks])
+
+    return with_state(net, unpacked)
+
+
+def _reduce_history(history: Any) -> Any:
+    """Take the times of the epochs out of a history."""
+    epochs = list(history)
+    if not all(type(epoch) is dict for epoch in epochs):
+        return history.__reduce_ex__(5)
+    timed = [{name: epoch[name] for name in ("dur",) if name in epoch} for epoch in epochs]
+    return type(history), (_joined(epochs, timed),), vars(history) or None
+
+
+def _joined(items: list[Any], differing: list[Any]) -> Call:
+    """Give what is a list of dicts when loaded, each with items that differ between runs."""
+    pairs = zip(items, differing, strict=True)
+    rest = [{**item, **dict.fromkeys(parts)} for item, parts in pairs]
+    return Call(list, Call(map, operator.or_, Steady(list, rest), differing))
+
+
+_CLOCK = "epoch_start_time_"
+
+
+def _reduce_logged(model: Any, save: Any) -> Any:
+    """Take the times, and texts that may have some, out of a model and its log of events."""
+
+    def split(state: Any) -> Any:
+        events = state.get(_EVENTS) if type(state) is dict else None
+        if type(events) is list and all(type(event) is dict for event in events):
+            state = {**state, _EVENTS: _log(events, save)}
+        return apart(state, _EVENTS, "id2word", "total_train_time")
+
+    return with_state(model, split)
+
+
+_EVENTS = "lifecycle_events"
+_DURATION = re.compile(r"\d\.\d+s\b|/s\b")
+
+
+def _log(events: list[Any], save: Any) -> Any:
+    """Give what stands for a log of events, the same for all that have it."""
+    key = (_EVENTS, id(events))
+    if key not in save.memory:
+        timed = [
+            {name: event[name] for name in event if _is_timed(name, event)} for event in events
+        ]
+        save.memory[key] = _joined(events, timed), events
+    return save.memory[key][0]
+
+
+def _is_timed(name: str, event: dict[str, Any]) -> bool:
+    return name == "datetime" or (name == "msg" and bool(_DURATION.search(str(event[name]))))
+
+
 _VARYING = re.compile(  # an identifier with its length, or a time
     rb"((?s:.{4})[0-9a-f]{1,8}-[0-9a-f]{1,8}-[0-9a-f]{1,8}-[0-9a-f]{1,8}\0+|"
     rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)"
@@ -164,6 +259,11 @@ SORTED = SimpleNamespace(reduce=_reduce_sorted, subclasses=True)
 COMM = SimpleNamespace(reduce=_reduce_comm, subclasses=True)
 WIDGET = SimpleNamespace(reduce=_reduce_widget, subclasses=True)
 BOOSTED = SimpleNamespace(reduce=_reduce_boosted, subclasses=True)
+SEARCH = SimpleNamespace(reduce=_reduce_search, subclasses=True)
+STUDY = SimpleNamespace(reduce=_reduce_study)
+NET = SimpleNamespace(reduce=_reduce_net, subclasses=True)
+HISTORY = SimpleNamespace(reduce=_reduce_history)
+LOGGED = SimpleNamespace(reduce=_reduce_logged, subclasses=True, needs_save=True)
 
 
 def _varying(*names: str) -> Any:
@@ -171,6 +271,4 @@ def _varying(*names: str) -> Any:
 
 
 STYLE = _varying("uuid")
-SEARCH = _varying("cv_results_", "refit_time_")
 DATED = _varying("_datetime")
-LOGGED = _varying("lifecycle_events", "id2word", "total_train_time")

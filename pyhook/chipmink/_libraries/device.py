@@ -15,6 +15,7 @@ import pickle
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,32 @@ def stays_here(what: str, why: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
+def array_of(
+    owner: Any, device: int, address: int | None, shape: tuple[int, ...], dtype: Any, copy: Any
+) -> Call:
+    """Give what is a NumPy array when loaded, of memory of a device in C order, kept by `owner`.
+
+    None as the address: it is what `copy` gives, as it is where the library cannot read the memory.
+    """
+    numpy: Any = sys.modules["numpy"]
+    buffer = None
+    if address is not None:
+        size = math.prod(shape) * dtype.itemsize
+        buffer = devices.memory(device, address, size, owner)
+    if buffer is None:
+        host = numpy.require(copy(), requirements="CW").reshape(-1)
+        buffer = pickle.PickleBuffer(host.view("u1"))
+    return Call(numpy.ndarray, shape, dtype, buffer)
+
+
+def absence(count: Callable[[], int], device: int) -> str | None:
+    """Tell why a device cannot be used, by a function that counts them; None: it can."""
+    try:
+        return None if device < count() else f"there is no device {device}"
+    except Exception as error:
+        return str(error) or type(error).__name__
+
+
 # ---- CuPy and Numba ------------------------------------------------------------------------------
 
 
@@ -79,18 +106,14 @@ def _reduce(array: Any, device: int, copy: Any, back: Any) -> tuple[Any, ...]:
     """Reduce what has a __cuda_array_interface__ to a NumPy array, and how that goes `back`."""
     interface = array.__cuda_array_interface__
     shape, dtype = tuple(interface["shape"]), array.dtype
-    size = math.prod(shape) * dtype.itemsize
-    buffer = None
-    if interface.get("strides") is None or interface["strides"] == _c_strides(shape, dtype):
-        buffer = devices.memory(device, interface["data"][0], size, array)
-    if buffer is None:
-        host = sys.modules["numpy"].ascontiguousarray(copy()).reshape(-1)
-        buffer = pickle.PickleBuffer(host.view("u1"))
-    return back, (Call(sys.modules["numpy"].ndarray, shape, dtype, buffer), device)
+    compact = interface.get("strides") in (None, c_strides(shape, dtype.itemsize))
+    address = interface["data"][0] if compact else None
+    return back, (array_of(array, device, address, shape, dtype, copy), device)
 
 
-def _c_strides(shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
-    return tuple(math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape)))
+def c_strides(shape: tuple[int, ...], step: int) -> tuple[int, ...]:
+    """Give the strides of an array in C order whose elements are a step apart."""
+    return tuple(math.prod(shape[i + 1 :]) * step for i in range(len(shape)))
 
 
 def _reduce_cupy(array: Any) -> tuple[Any, ...]:
@@ -102,34 +125,37 @@ def _reduce_numba(array: Any) -> tuple[Any, ...]:
     return _reduce(array, current, array.copy_to_host, to_numba)
 
 
+def count_cupy() -> int:
+    """Count the devices that CuPy sees."""
+    import cupy  # type: ignore[import-not-found, unused-ignore]
+
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
 def to_cupy(host: Any, device: int) -> Any:
     """Make a CuPy array on a device; where there is none, the NumPy array stays one."""
-    try:
-        import cupy  # type: ignore[import-not-found, unused-ignore]
-
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:
-        stays_here("a CuPy array", str(error))
+    why = absence(count_cupy, device)
+    if why:
+        stays_here("a CuPy array", why)
         return host
-    if device >= count:
-        stays_here("a CuPy array", f"there is no device {device}")
-        return host
+    cupy: Any = sys.modules["cupy"]
     with cupy.cuda.Device(device):
         return cupy.asarray(host)
 
 
+def _count_numba() -> int:
+    from numba import cuda  # type: ignore[import-not-found, unused-ignore]
+
+    return len(cuda.gpus)
+
+
 def to_numba(host: Any, device: int) -> Any:
     """Make an array of Numba's on a device; where there is none, the NumPy array stays one."""
-    try:
-        from numba import cuda  # type: ignore[import-not-found, unused-ignore]
-
-        count = len(cuda.gpus)
-    except Exception as error:
-        stays_here("an array of Numba", str(error))
+    why = absence(_count_numba, device)
+    if why:
+        stays_here("an array of Numba", why)
         return host
-    if device >= count:
-        stays_here("an array of Numba", f"there is no device {device}")
-        return host
+    cuda: Any = sys.modules["numba.cuda"]
     with cuda.gpus[device]:
         return cuda.to_device(host)
 

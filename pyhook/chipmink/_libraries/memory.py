@@ -7,7 +7,7 @@ import array
 import ctypes
 import mmap
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,15 +61,23 @@ def varying(obj: Any, *names: str) -> tuple[Any, ...]:
     Times and random identifiers are part of the object; they are saved, but what is not so is
     the same in a pod of its own.
     """
+    return with_state(obj, lambda state: apart(state, *names))
 
-    def split(state: Any) -> Any:
-        if type(state) is not dict or not any(name in state for name in names):
-            return state
-        steady = {name: None if name in names else value for name, value in state.items()}
-        differing = {name: state[name] for name in names if name in state}
-        return Call(operator.or_, Steady(dict, steady), differing)  # keeps their order
 
-    return with_state(obj, split)
+def apart(state: Any, *names: str, before: Iterable[Any] = ()) -> Any:
+    """Give a state, if it is a dict, in a pod of its own, but for what differs between runs.
+
+    That are items with these names, and objects somewhere in it, which are saved `before`: it
+    refers to them where they are.
+    """
+    parts = list(before)
+    if type(state) is not dict or not (parts or any(name in state for name in names)):
+        return state
+    whole: Any = Steady(dict, {**state, **{name: None for name in names if name in state}})
+    if parts:
+        whole = Call(operator.itemgetter(1), (parts, whole))
+    differing = {name: state[name] for name in names if name in state}
+    return Call(operator.or_, whole, differing) if differing else whole  # keeps their order
 
 
 class _Buffer(ctypes.Structure):

@@ -365,12 +365,32 @@ zarr("Array", _zarr, put((0, 0), 7.0), by(lambda array: array[:]))
 
 h5 = Lazy("h5py")
 h5py = library("h5py")
+
+
+def _hdf5() -> Any:
+    file = h5.File.in_memory()
+    file["numbers"] = np.arange(300.0)
+    file.create_group("group").attrs["unit"] = "m"
+    return file
+
+
+def _hdf5_content(file: Any) -> Any:
+    items = {name: np.asarray(part) for name, part in file.items() if name != "group"}
+    return items, dict(file["group"].attrs), file.mode
+
+
 h5py(
     "File",
-    lambda: h5.File("memory.h5", "w", driver="core", backing_store=False),
+    _hdf5,
     put("x", [1]),
-    broken=True,
-    limitation="belongs to the process and to a file of its own; keep arrays, or the path",
+    by(_hdf5_content),
+    limitation="one that is not in memory: by its path; open it again if it is locked",
+)
+h5py(
+    "Dataset",
+    lambda: _hdf5()["numbers"],
+    put(3, -1.0),
+    by(lambda dataset: (dataset.name, dataset[:])),
 )
 h5py(
     "Empty",

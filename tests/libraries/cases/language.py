@@ -80,10 +80,6 @@ def _corpus() -> Any:
     return words, [words.doc2bow(text) for text in WORDS]
 
 
-_timed = {
-    "limitation": "its log of events has the times of its making, and is written in each run",
-    "drifts": True,
-}
 gensim(
     "corpora.Dictionary",
     _dictionary,
@@ -95,7 +91,6 @@ gensim(
     lambda: gs.models.Word2Vec(WORDS, vector_size=8, min_count=1, workers=1, seed=1, hashfxn=len),
     lambda model: model.wv.vectors.__setitem__((0, 0), 9.0),
     by(lambda model: model.wv.vectors, lambda model: model.wv.index_to_key),
-    **_timed,
 )
 gensim(
     "models.KeyedVectors",
@@ -114,7 +109,6 @@ gensim(
     lambda: gs.models.LdaModel(_corpus()[1], 2, _corpus()[0], random_state=1),
     lambda model: model.expElogbeta.__setitem__((0, 0), 9.0),
     by(lambda model: model.get_topics(), lambda model: model.expElogbeta),
-    **_timed,
 )
 gensim(
     "models.Phrases",

@@ -137,8 +137,6 @@ sklearn(
     ),
     sets("best_score_", 0.0),
     by(lambda search: (search.predict(points()), search.best_score_, search.best_params_)),
-    limitation="the times of the fits are among its results, which are written in each run",
-    drifts=True,
 )
 sklearn(
     "neighbors.KNeighborsClassifier",
@@ -343,8 +341,6 @@ skorch(
     _skorch,
     sets("verbose", 1),
     by(lambda net: (net.predict(points().astype("f4")), net.verbose)),
-    limitation="has the times of its epochs, and a pickle of its own with addresses",
-    drifts=True,
 )
 
 optuna = library("optuna")
@@ -363,8 +359,6 @@ optuna(
     _study,
     calls("set_user_attr", "k", "v"),
     by(lambda study: (study.best_value, study.best_params, study.user_attrs)),
-    limitation="the times of the trials are in it: those differ from run to run",
-    drifts=True,
 )
 optuna(
     "distributions.FloatDistribution",
