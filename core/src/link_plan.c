@@ -60,9 +60,11 @@ static int conflict(cm_planner *p)
 static int conflict_alone(cm_planner *p)
 {
     int result = conflict(p);
-    if (!p->has_culprit) /* in a root: it has the pages of what is above a fragment that is referred to */
+    if (!p->has_culprit &&
+        p->frame_count) { /* in a root: the page map has what is above a fragment that is referred to */
         p->culprit = p->plan->instances[p->frames[0].instance].page;
-    p->has_culprit = true;
+        p->has_culprit = true;
+    }
     return result;
 }
 
@@ -179,27 +181,45 @@ static const char *empty_for(const cm_pod_view *fragment)
     }
 }
 
-static bool refers_to(const cm_pod_view *view, uint64_t page)
+/* What a pod with this parent is spliced into, from that outwards. */
+static int look_above(cm_planner *p, uint64_t parent)
 {
-    for (size_t i = 0; i < view->event_count; i++)
-        if (view->events[i].type == CM_EVENT_EXTERNAL && view->events[i].page == page)
-            return true;
-    return false;
+    int result = 0;
+    if (p->above_count && p->above[0] == parent)
+        return 0;
+    p->above_count = 0;
+    for (cm_page at = {.parent = parent}; at.parent != CM_PAGE_NONE && p->above_count < CM_ABOVE_MOST && !result;) {
+        p->above[p->above_count++] = at.parent;
+        result = p->source->locate(p->source->arg, at.parent, &at);
+    }
+    return result;
 }
 
-/* Begins with a fragment in a container of its own, unless it needs the one that it is of; *begun says so. */
-static int push_alone(cm_planner *p, const cm_page *where, uint64_t page, bool *begun)
+/* The outermost of what is above a pod that it refers to; if there is none, CM_PAGE_NONE. */
+static uint64_t refers_above(const cm_planner *p, const cm_pod_view *view)
 {
-    *begun = false;
-    if (p->whole || where->parent == CM_PAGE_NONE || cm_plan_find(p->plan, where->parent) != CM_NO_INSTANCE)
-        return 0;
-    int result = push_apart(p, where, page);
+    for (size_t i = p->above_count; i-- > 0;)
+        for (size_t k = 0; k < view->event_count; k++)
+            if (view->events[k].type == CM_EVENT_EXTERNAL && view->events[k].page == p->above[i])
+                return p->above[i];
+    return CM_PAGE_NONE;
+}
+
+/* Begins with a fragment in a container of its own, unless it needs more: *next is that page, or CM_PAGE_NONE. */
+static int push_alone(cm_planner *p, const cm_page *where, uint64_t page, uint64_t *next)
+{
+    int result = look_above(p, where->parent);
+    for (size_t i = 0; !result && i < p->above_count; i++)
+        if (cm_plan_find(p->plan, p->above[i]) != CM_NO_INSTANCE)
+            return conflict_alone(p); /* under construction, and has not come to the fragment yet */
+    if (!result)
+        result = push_apart(p, where, page);
     if (result)
         return result;
     const cm_frame *f = &p->frames[p->frame_count - 1];
     const char *empty = empty_for(&f->view);
-    *begun = empty && !refers_to(&f->view, where->parent);
-    if (!*begun) {
+    *next = empty ? refers_above(p, &f->view) : where->parent;
+    if (*next != CM_PAGE_NONE) {
         unpush(p);
         return 0;
     }
@@ -207,25 +227,23 @@ static int push_alone(cm_planner *p, const cm_page *where, uint64_t page, bool *
     return cm_plan_add_literal(p->plan, empty, 1);
 }
 
-/* Links the pod at a page out of its place and pops it; for a fragment that cannot stand alone, the object it belongs to. */
+/* Links the pod at a page out of its place and pops it; of a fragment, more than that if it cannot stand alone. */
 static int push_page(cm_planner *p, uint64_t page)
 {
-    cm_page where;
-    bool begun = false;
-    int result = p->source->locate(p->source->arg, page, &where);
-    if (!result && where.kind == CM_POD_FRAGMENT)
-        result = push_alone(p, &where, page, &begun);
-    if (begun)
-        return result;
-    for (unsigned depth = 0; !result && where.kind == CM_POD_FRAGMENT; depth++) {
-        page = where.parent;
-        if (cm_plan_find(p->plan, page) != CM_NO_INSTANCE)
-            return conflict(p); /* under construction, and has not come to the fragment yet */
-        if (page == CM_PAGE_NONE || depth > FRAGMENT_DEPTH_MOST)
-            return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
+    int result = 0;
+    for (unsigned depth = 0; !result && page != CM_PAGE_NONE; depth++) {
+        cm_page where;
         result = p->source->locate(p->source->arg, page, &where);
+        if (result || where.kind != CM_POD_FRAGMENT)
+            return result ? result : push_apart(p, &where, page);
+        if (where.parent == CM_PAGE_NONE || depth > FRAGMENT_DEPTH_MOST)
+            return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
+        if (!p->whole)
+            result = push_alone(p, &where, page, &page);
+        else if (cm_plan_find(p->plan, page = where.parent) != CM_NO_INSTANCE)
+            result = conflict(p); /* under construction, and has not come to the fragment yet */
     }
-    return result ? result : push_apart(p, &where, page);
+    return result;
 }
 
 static int on_external(cm_planner *p, cm_frame *f, const cm_event *event)

@@ -26,6 +26,8 @@ typedef struct cm_frame {
     cm_buffer content;
 } cm_frame;
 
+enum { CM_ABOVE_MOST = 16 };
+
 typedef struct cm_planner {
     const cm_plan_source *source;
     cm_plan *plan;
@@ -36,7 +38,9 @@ typedef struct cm_planner {
     size_t prelude_count;
     uint64_t culprit; /* after CONFLICT: the page to put in front */
     bool has_culprit;
-    bool whole; /* no fragment is linked alone */
+    bool whole;                    /* no fragment is linked alone */
+    uint64_t above[CM_ABOVE_MOST]; /* pages above the fragment looked at last, from its container on */
+    size_t above_count;
 } cm_planner;
 
 typedef struct cm_sink {

@@ -427,17 +427,22 @@ static hostile sound(void)
 }
 
 /* The pods linked, or the failure, whose sentence holds `text`. */
-static int plan_hostile(hostile *h, const char *text)
+static int plan_roots(hostile *h, const cm_plan_root *roots, size_t count, const char *text)
 {
     const cm_plan_source source = {.fetch = hostile_fetch, .locate = hostile_locate, .all = hostile_all, .arg = h};
     cm_plan plan;
-    int result = cm_plan_make(&source, &best_root, 1, 0, &plan);
+    int result = cm_plan_make(&source, roots, count, CM_LINK_NAMESPACE, &plan);
     if (!result)
         result = (int)plan.instance_count;
     else
         ck_assert_msg(strstr(cm_error_message(), text), "%s", cm_error_message());
     cm_plan_clear(&plan);
     return result;
+}
+
+static int plan_hostile(hostile *h, const char *text)
+{
+    return plan_roots(h, &best_root, 1, text);
 }
 
 START_TEST(hostile_pods_are_refused)
@@ -490,6 +495,25 @@ START_TEST(hostile_pods_are_refused)
     contain(&h, CONTAINER, FRAGMENT, FRAGMENT);
     refer(&h, FRAGMENT, CONTAINER);
     ck_assert_int_eq(plan_hostile(&h, "go round in a circle"), -EILSEQ);
+
+    h = sound(); /* in a container that lacks it, which is there already */
+    h.pods[CONTAINER].event_count = 0;
+    const cm_plan_root roots[] = {{"big", {pod_id(CONTAINER), CONTAINER, CM_INDEX_ROOT}},
+                                  {"one", {pod_id(FRAGMENT), FRAGMENT, 0}}};
+    ck_assert_int_eq(plan_roots(&h, roots, 2, "go round in a circle"), -EILSEQ);
+    refer(&h, OTHER, CONTAINER);
+    refer(&h, OTHER, FRAGMENT);
+    h.pods[BEST].event_count = 0;
+    refer(&h, BEST, OTHER);
+    ck_assert_int_eq(plan_hostile(&h, "go round in a circle"), -EILSEQ);
+
+    h = sound(); /* within itself, as the page map has it */
+    h.map[FRAGMENT].parent = CONTAINER;
+    h.map[CONTAINER] = (cm_page){pod_id(CONTAINER), FRAGMENT, CM_POD_FRAGMENT};
+    h.pods[CONTAINER].kind = CM_POD_FRAGMENT;
+    refer(&h, FRAGMENT, FRAGMENT);
+    refer(&h, CONTAINER, FRAGMENT);
+    ck_assert_int_lt(plan_hostile(&h, "damaged"), 0);
 }
 END_TEST
 
