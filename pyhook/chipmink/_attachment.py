@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from . import _around, _core, _figures, _lent, _namespace, _returning, _summary, _views
 from ._background import Background
-from ._cells import is_pure
+from ._cells import concerns, is_pure
 from ._checkpoint import Cell, Checkpoint
 from ._claim import Claim, claim
 from ._command import find_command
@@ -58,7 +58,12 @@ class Attachment:
     """
 
     def __init__(
-        self, session: Session, namespace: dict[str, Any], host: Host, branch: str | None
+        self,
+        session: Session,
+        namespace: dict[str, Any],
+        host: Host,
+        branch: str | None,
+        active_only: bool = False,
     ) -> None:
         self.session = session
         self._namespace = namespace
@@ -81,6 +86,10 @@ class Attachment:
         self._waiting: list[tuple[str, str | None, Cell | None, bool]] = []
         # What is to be told at the next cell; None: things are told at once.
         self._later: list[tuple[Callable[[str], None], str]] | None = None
+        # Only what cells could reach is looked at; what this one can, None: anything.
+        self._active_only = active_only and host.asks_before
+        self._concerned: frozenset[str] | None = None
+        session._filter(self._active_only)
         self._checks = self._protects = True  # tools/bench compares saving without them
         self._same: set[int] = set()  # checkpoints that are their parents, loaded
         session.store._writer()  # makes the store, and fails now if it cannot be written
@@ -249,6 +258,7 @@ class Attachment:
         background = self._background
         assert background is not None
         self._see(0)
+        along = _around.unnamed_code()
         job = self._job(code, **how)
         try:
             pending = None if background.wait(0) else background.hold(job)
@@ -258,7 +268,8 @@ class Attachment:
                     job = job.after(self._code)
                     self._code.clear()
                 pending = background.begin(job)
-            if _around.unnamed_code():  # may run at any time
+            if along or _around.unnamed_code():  # may run at any time
+                self._concern(None)
                 background.protect()
         except BaseException:
             self._again(job)
@@ -343,6 +354,7 @@ class Attachment:
         with self._lock:
             self._pure = self._checks and is_pure(code, self._namespace)
             if self._pure:
+                self._concerned = frozenset()
                 return
             try:
                 if not self._protects:
@@ -353,10 +365,18 @@ class Attachment:
                 self._code.extend(waiting[0] for waiting in self._waiting)
                 self._waiting.clear()
                 self._fail("interrupted")
+            if self._active_only:  # what commands of ours change, they tell themselves
+                self._concerned = frozenset() if own else concerns(code, self._namespace)
+                self._concern(self._concerned)  # it may save in its middle
             self._background.protect(functools.partial(self._spared, code))
         waited = time.monotonic() - begun
         if waited > _LONG_WAIT:
             self._host.say(f"waited {_views.duration(waited)} for the save before")
+
+    def _concern(self, names: frozenset[str] | None) -> None:
+        """Tell the session what may have changed since it was saved; None: anything."""
+        if self._active_only:
+            self.session._touch(names)
 
     def _spared(self, code: str, savings: list[_core.Saving]) -> list[object]:
         return _lent.spared(savings, code, self._namespace) if self._checks else []
@@ -400,6 +420,8 @@ class Attachment:
         with self._lock:
             if self._detached:
                 return
+            self._concern(self._concerned)
+            self._concerned = None
             self._commands = False
             self._settle()
             self._tell_now()
@@ -469,6 +491,7 @@ class Attachment:
         """Save now, with a message."""
         with self._lock:
             self._check()
+            self._concern(None)
             checkpoint = self._checkpoint(message=message)
             self._asked = True
             self._host.say(f"saved {checkpoint.number}")
@@ -664,6 +687,7 @@ class Attachment:
         here = self.session.checkpoint(self._at) if self._saved else None
         loaded, gone = self._fetch(here, target, met)
         note = self._move(target, branch, reset)  # until here a failure leaves all as it is
+        self._concern(None)
         self._put(target, loaded, gone)
         session, store = self.session.name, self.session.store
         store._bases[session] = {n: bytes.fromhex(v.content) for n, v in target.variables.items()}
@@ -739,6 +763,7 @@ class Attachment:
             branch = self._claim.branch if self._claim else None
             if branch is None or branch not in self.session.branches:
                 raise Error("there is nothing to pull: this is no branch yet")
+            self._concern(None)
             changed = self.session.pull(self._namespace, branch)
             self._at, self._saved = self.session.branches[branch], True
             self.session.store._branches[self.session.name] = branch
@@ -772,6 +797,7 @@ class Attachment:
                 continue
             try:
                 self._host.run(_without_commands(made.code))
+                self._concern(None)
             except Exception as error:
                 self._host.warn(f"{_address(made)} failed: {describe(error)}")
 

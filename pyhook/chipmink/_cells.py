@@ -112,11 +112,27 @@ def is_pure(source: str, namespace: Mapping[str, Any]) -> bool:
 
 def touches(source: str, namespace: Mapping[str, Any]) -> frozenset[str] | None:
     """Give the variables that a cell may reach: `effect`, in a few milliseconds at most."""
+    found = _reached(source, namespace)
+    return found and found[1]
+
+
+def concerns(source: str, namespace: Mapping[str, Any]) -> frozenset[str] | None:
+    """Give the variables that a cell may reach, and the names that it may bind or delete.
+
+    None: that may be any.
+    """
+    found = _reached(source, namespace)
+    return found and found[0] | found[1]
+
+
+def _reached(
+    source: str, namespace: Mapping[str, Any]
+) -> tuple[frozenset[str], frozenset[str]] | None:
     try:
         tree, code = _parse(_reach.without_timing(source))
         if _around.unnamed_code():
             return None
-        return _reach.reach(tree, code, namespace, _FEW)[1]
+        return _reach.reach(tree, code, namespace, _FEW)
     except Exception:  # refused, or it cannot be checked
         return None
 

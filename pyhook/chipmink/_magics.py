@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
         ("name", {"metavar": "NAME", "nargs": "?", "help": "of the session; the notebook's own"}),
         ("--store", {"metavar": "DIR", "help": "$CHIPMINK_STORE or ~/.chipmink"}),
         ("--branch", {"metavar": "BRANCH", "help": "to work on; the present one"}),
+        (
+            "--active-only",
+            {"action": "store_true", "help": "look only at what cells could reach, as they read"},
+        ),
     )
     command("detach", "save no more")
     command("status", "where this notebook is, and what of it is not saved")

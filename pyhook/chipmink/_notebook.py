@@ -43,6 +43,7 @@ def attach(
     branch: str | None = None,
     namespace: dict[str, Any] | None = None,
     every: float = _EVERY,
+    active_only: bool = False,
 ) -> Attachment:
     """Keep every state of this notebook, terminal or script from now on.
 
@@ -63,6 +64,10 @@ def attach(
         The user's, which is that of ``__main__``.
     every : float
         Seconds between the saves of a script; 0 for none but the last.
+    active_only : bool
+        In Jupyter and IPython: look only at variables that the cells since the last save could
+        reach, as their code says, and at what shares objects with them. Faster, but for what
+        objects share without their pickles showing it.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def attach(
     if _current is not None and not _current._detached:
         _current._detach()
     host.namespace = namespace
-    _current = attachment = Attachment(session, namespace, host, branch)
+    _current = attachment = Attachment(session, namespace, host, branch, active_only)
     host.begin(attachment)
     if not isinstance(host, _Script):
         attachment._begin()
@@ -178,6 +183,7 @@ class _Shell(_Base):
         super().__init__()
         self._shell = shell
         self._depth = 0  # cells that run cells
+        self._unseen = 0  # pieces of code that ran since the last cell, with the one that begins
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begun: float | None = None
         self._took: float | None = None  # seconds of the last save until its values could change
@@ -192,6 +198,7 @@ class _Shell(_Base):
             self._answers = Answers(self._shell.kernel)
         with contextlib.suppress(RuntimeError):  # a terminal has none while it waits for input
             self._loop = asyncio.get_running_loop()
+        self._shell.events.register("pre_execute", self._executing)
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
         atexit.register(self._ended)  # before IPython empties the namespace
@@ -201,7 +208,11 @@ class _Shell(_Base):
         atexit.unregister(self._ended)
         if self._answers is not None:
             self._answers.end()
-        for event, callback in (("pre_run_cell", self._before), ("post_run_cell", self._after)):
+        for event, callback in (
+            ("pre_execute", self._executing),
+            ("pre_run_cell", self._before),
+            ("post_run_cell", self._after),
+        ):
             with contextlib.suppress(ValueError):  # it was detached while it attached
                 self._shell.events.unregister(event, callback)
 
@@ -225,12 +236,20 @@ class _Shell(_Base):
                 self._answers.now()
             attachment._finish(_END_WAIT)
 
+    def _executing(self) -> None:
+        """See code that runs silently, of which no cell is told: front ends have that."""
+        if self._depth == 0:
+            self._unseen += 1
+
     def _before(self, info: Any) -> None:
         self._depth += 1
         attachment = self.own()
         if self._answers is not None and attachment is not None:
             self._answers.now()  # it was not the kernel that ran the cell before
         if self._depth == 1 and attachment is not None:
+            if self._unseen > 1:
+                attachment._concern(None)
+            self._unseen = 0
             attachment._before_cell(info.raw_cell, _is_own(info.raw_cell))
             self._begun = time.perf_counter()
 

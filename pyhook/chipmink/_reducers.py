@@ -31,6 +31,7 @@ from cloudpickle import cloudpickle as _cp
 
 from . import _order, reducers
 from ._libraries import attrs, dlpack, pydantic
+from ._libraries.memory import bounds, extent
 
 _BUILTIN_TYPES: dict[type, str] = {
     value: name for name, value in vars(types).items() if isinstance(value, type)
@@ -95,6 +96,19 @@ class Reducers:
         for name in ("ParamSpec", "TypeVarTuple"):  # the latter since Python 3.11
             if hasattr(typing, name):
                 self._dispatch[getattr(typing, name)] = _reduce_parameter
+
+    @staticmethod
+    def memory_of(obj: Any) -> tuple[int, int]:
+        """Give address and size of what an exporter of memory sees; of all there is, if unknown."""
+        try:
+            if hasattr(obj, "__array_interface__"):
+                if not obj.size or isinstance(obj, sys.modules["numpy"].generic):
+                    return 0, 0
+                low, high = bounds(obj)
+                return low, high - low
+            return extent(obj)[:2]
+        except Exception:  # it has gaps, or is closed
+            return 0, (1 << 64) - 1
 
     # ---- names ---------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ class Store:
         self._branches: dict[str, str | None] = {}
         # What each session's namespace consisted of when it was last saved.
         self._shadows: dict[str, _core.Shadow] = {}
+        self._filtered: set[str] = set()  # sessions of which it is told what may have changed
         self._previews = _figures.Previews()
         with contextlib.suppress(StoreNotFound):  # it is made by the first save
             self._handle = _open_handle(path, embedded)
@@ -109,8 +110,11 @@ class Store:
 
     def _shadow(self, session: str) -> _core.Shadow:
         if session not in self._shadows:
-            self._shadows[session] = _core.Shadow(self._shadow_limit)
+            self._shadows[session] = self._new_shadow(session)
         return self._shadows[session]
+
+    def _new_shadow(self, session: str) -> _core.Shadow:
+        return _core.Shadow(self._shadow_limit, filtered=session in self._filtered)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -455,9 +459,10 @@ class Session:
         store = self.store
         if store._shadow(self.name).statistics()["memory"] > _HOLD_MOST:
             return None
-        shadow = _core.Shadow(store._shadow_limit)
+        shadow = store._new_shadow(self.name)
 
         def made(result: _core.SaveResult) -> Checkpoint:
+            shadow.touch(None)  # what was told meanwhile, the one before it was told
             store._shadows[self.name] = shadow
             return self._made(result)
 
@@ -475,6 +480,18 @@ class Session:
     def _begin(self, job: Job, behind: bool = False) -> _core.Saving:
         self._on_branch(job)
         return self._take_in(job, self.store._shadow(self.name), behind, False)
+
+    def _filter(self, on: bool) -> None:
+        """Save from now on only what `_touch` was told, and what shares objects with that."""
+        store = self.store
+        store._shadows.pop(self.name, None)
+        (store._filtered.add if on else store._filtered.discard)(self.name)
+
+    def _touch(self, names: Iterable[str] | None) -> None:
+        """Tell which variables may have changed since they were saved last; None: all may."""
+        shadow = self.store._shadows.get(self.name)
+        if shadow is not None:
+            shadow.touch(names)
 
     def _on_branch(self, job: Job) -> None:
         store = self.store

@@ -634,6 +634,8 @@ static int take_in(const cm_module *module, saving_object *saving, PyObject *ite
     if (!saving->walk)
         return -ENOMEM;
     int result = later ? 0 : set_base(module, saving);
+    if (!result && cm_idle_begin(saving->walk, items) < 0)
+        result = -ECANCELED;
     return result ? result : save_items(module, saving->save, saving->walk, items);
 }
 

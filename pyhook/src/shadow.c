@@ -16,18 +16,19 @@ struct cm_shadow *cm_shadow_unwrap(PyObject *self)
 
 static PyObject *new_shadow(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const char *const keywords[] = {"limit", "policy", NULL};
+    static const char *const keywords[] = {"limit", "policy", "filtered", NULL};
     unsigned long long limit = 0;
     const char *name = "size";
     enum cm_policy policy;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Ks", (char **)keywords, &limit, &name))
+    int filtered = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Ksp", (char **)keywords, &limit, &name, &filtered))
         return NULL;
     if (cm_policy_find(name, &policy) < 0) {
         PyErr_SetString(PyExc_ValueError, cm_error_message());
         return NULL;
     }
     shadow_object *self = (shadow_object *)type->tp_alloc(type, 0);
-    if (self && !(self->shadow = cm_shadow_new(limit, policy)))
+    if (self && !(self->shadow = cm_shadow_new(limit, policy, filtered)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -54,17 +55,28 @@ static PyObject *statistics(PyObject *self, PyObject *Py_UNUSED(none))
                          shadow->memory > memo ? shadow->memory : memo);
 }
 
+static PyObject *touch(PyObject *self, PyObject *names)
+{
+    if (cm_shadow_touch(cm_shadow_unwrap(self), names == Py_None ? NULL : names) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"clear", clear, METH_NOARGS, PyDoc_STR("clear()\n--\n\nForgets everything; not while a save uses it.")},
     {"statistics", statistics, METH_NOARGS,
      PyDoc_STR("statistics()\n--\n\nOf the last save: pods reused, pods walked; memory in bytes.")},
+    {"touch", touch, METH_O,
+     PyDoc_STR("touch(names, /)\n--\n\nThese variables, None for all, may have changed since they were saved.")},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot slots[] = {
     {Py_tp_doc,
-     (void *)PyDoc_STR("Shadow(limit=0, policy=\"size\")\n--\n\nWhat was saved of a namespace, to find what changed "
-                       "since. Takes up to `limit` bytes; 0: any number. `policy` decides on pods.")},
+     (void *)PyDoc_STR(
+         "Shadow(limit=0, policy=\"size\", filtered=False)\n--\n\nWhat was saved of a namespace, to find what "
+         "changed since. Takes up to `limit` bytes; 0: any number. `policy` decides on pods. Of one that is "
+         "`filtered` only what touch() names is looked at, and what shares objects with it.")},
     {Py_tp_new, new_shadow},
     {Py_tp_dealloc, dealloc},
     {Py_tp_methods, methods},

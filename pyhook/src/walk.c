@@ -176,6 +176,7 @@ void cm_walk_free(cm_walk *walk)
     cm_atoms_free(walk);
     free(walk->frames);
     Py_XDECREF(walk->kept);
+    Py_XDECREF(walk->idle);
     PyObject *const objects[] = {
         walk->pickling_error, walk->store_error,   walk->reducers,      walk->newobj,     walk->newobj_ex,
         walk->slotnames,      walk->protocol,      walk->str_name,      walk->str_class,  walk->str_reduce_ex,
@@ -288,12 +289,22 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
 {
     cm_memo_entry entry;
     cm_shade *shade = NULL;
+    int idle = cm_idle_use(walk, name, value, &shade, index);
+    if (idle < 0)
+        return -1;
+    if (idle) {
+        *pod = shade->pod;
+        *description = shade->description ? Py_NewRef(shade->description) : describe(walk, value);
+        return *description ? 0 : -1;
+    }
     if (cm_memo_find(walk, value, &entry)) {
         *pod = cm_shade_at(walk->shadow, entry.shade)->pod;
         *index = entry.index;
         *description = describe(walk, value);
-        return *description ? 0 : -1;
+        return *description ? cm_idle_alias(walk, name, value) : -1;
     }
+    if (cm_idle_own(walk, name) < 0)
+        return -1;
     int reused = cm_shade_reuse_root(walk, name, value, &shade);
     if (reused < 0)
         return -1;
@@ -307,7 +318,7 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
     if (!reused) {
         if (cm_walk_pod_open(walk, value, CM_POD_OBJECT, false) < 0)
             return -1;
-        shade = walk->shade;
+        shade = walk->root = walk->shade;
         if (cm_is_value(value))
             cm_trace_value(walk, value);
         if (cm_walk_value(walk, value) < 0)

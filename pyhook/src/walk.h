@@ -21,9 +21,15 @@ typedef struct cm_walk cm_walk;
 typedef struct cm_shadow cm_shadow;
 
 /*
- * It takes up to `limit` bytes (0: any number) between walks: what is noted beyond that is walked each time. NULL with an exception.
+ * It takes up to `limit` bytes (0: any number) between walks: what is noted beyond that is walked each time. `filtered`: what may have
+ * changed is told with cm_shadow_touch, and the rest is not looked at. NULL with an exception.
  */
-cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy);
+cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy, bool filtered);
+/*
+ * The variables of these names (an iterable; NULL: all there are), or objects reached from them, may have changed, or the names have
+ * been bound or removed. -1 with an exception.
+ */
+int cm_shadow_touch(cm_shadow *shadow, PyObject *names);
 /* Forgets everything. */
 void cm_shadow_clear(cm_shadow *shadow);
 void cm_shadow_free(cm_shadow *shadow);
@@ -33,6 +39,8 @@ void cm_shadow_free(cm_shadow *shadow);
  * which depend on nothing but the value. NULL with an exception.
  */
 cm_walk *cm_walk_new(cm_save *save, cm_shadow *shadow, PyObject *describe);
+/* Before the first variable: finds which of the list `items` of (name, value) are as they were. -1 with an exception. */
+int cm_idle_begin(cm_walk *walk, PyObject *items);
 /* When cm_save_wait has returned 0: the shadow is now that of the namespace as it was walked. Else it is cleared. */
 void cm_walk_keep_shadow(cm_walk *walk);
 

@@ -401,6 +401,8 @@ int cm_emit_picklebuffer(cm_walk *walk, PyObject *object)
     }
     size_t size = (size_t)view->len;
     bool readonly = view->readonly;
+    if (cm_idle_memory(walk, (uintptr_t)view->buf, size) < 0)
+        return -1;
     mix_buffer(walk, view->buf, size);
     if (size < CM_PAYLOAD_MIN) {
         emit_small_buffer(walk, view->buf, size, readonly);
@@ -421,7 +423,8 @@ int cm_emit_device_memory(cm_walk *walk, PyObject *object)
     const cm_device_memory *memory = cm_device_memory_of(object);
     uint8_t head[CM_DEVICE_HEAD];
     bool small = memory->size < CM_PAYLOAD_MIN;
-    if (cm_walk_foreign(walk) < 0) /* other threads run meanwhile */
+    if (cm_idle_memory(walk, memory->address, memory->size) < 0 ||
+        cm_walk_foreign(walk) < 0) /* other threads run meanwhile */
         return -1;
     Py_buffer *view = small ? NULL : next_buffer(walk);
     if (!small && !view)
@@ -513,6 +516,7 @@ int cm_emit_reference(cm_walk *walk, const cm_memo_entry *entry)
     int known = get_repeated(walk, hash, object);
     if (known)
         return known < 0 ? -1 : 0;
+    cm_idle_link(walk, shade);
     cm_pod_external(walk->pod, shade->pod, entry->index);
     cm_trace_external(walk, object, entry);
     return memoize_repeated(walk, hash, object);

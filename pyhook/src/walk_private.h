@@ -224,6 +224,8 @@ struct cm_walk {
     cm_shadow *shadow;
     PyObject *describe;   /* borrowed */
     cm_shade *shade;      /* of the pod under construction */
+    cm_shade *root;       /* of the variable */
+    PyObject *idle;       /* owned: set of names of variables that nothing can have changed, or NULL */
     cm_words notes, runs; /* of the shades that are open, one behind the other */
     PyObject **held;      /* owned: what this walk put into the memo */
     size_t held_count, held_capacity;
@@ -274,8 +276,10 @@ bool cm_memo_at(const cm_shadow *shadow, PyObject *object, cm_memo_entry *entry)
 /* Where the object is in this walk; false: it was not met. */
 static inline bool cm_memo_find(const cm_walk *walk, PyObject *object, cm_memo_entry *entry)
 {
-    return cm_memo_at(walk->shadow, object, entry) &&
-           cm_shade_at(walk->shadow, entry->shade)->seen == walk->shadow->generation;
+    if (!cm_memo_at(walk->shadow, object, entry))
+        return false;
+    const cm_shade *shade = cm_shade_at(walk->shadow, entry->shade);
+    return shade->seen == walk->shadow->generation && shade->idle != walk->shadow->generation;
 }
 
 /* Holds on to an object until the walk ends. -1 with MemoryError. */
@@ -310,6 +314,22 @@ void cm_shade_close(cm_walk *walk);
 void cm_shades_cut(cm_walk *walk, size_t count);
 CM_MUST_USE int cm_shade_name(cm_walk *walk, PyObject *name, cm_shade *shade, PyObject *description);
 void cm_shades_free(cm_walk *walk);
+/* Makes the pods of `top` and all below it, whose pages are known, part of the save. -1 with an exception. */
+CM_MUST_USE int cm_shade_use_again(cm_walk *walk, cm_shade *top);
+
+/* ---- walk_idle.c ---- */
+/* The current variable refers to something in the pod of that shade. */
+void cm_idle_link(const cm_walk *walk, cm_shade *target);
+/* The current variable has that memory, which others may see, too; or has the memory of an object, if it exports any. -1 with MemoryError. */
+CM_MUST_USE int cm_idle_memory(const cm_walk *walk, uint64_t address, uint64_t size);
+CM_MUST_USE int cm_idle_exporter(cm_walk *walk, PyObject *object);
+/* After a walk: memory of what was looked at in an earlier one is forgotten. */
+void cm_idle_keep(cm_shadow *shadow);
+/* Uses the pods of a variable again that nothing can have changed: its place. 1, 0, or -1 with an exception. */
+CM_MUST_USE int cm_idle_use(cm_walk *walk, PyObject *name, PyObject *value, cm_shade **found, uint32_t *index);
+/* The variable is an object of another one; it is not. -1 with an exception. */
+CM_MUST_USE int cm_idle_alias(const cm_walk *walk, PyObject *name, PyObject *value);
+CM_MUST_USE int cm_idle_own(const cm_walk *walk, PyObject *name);
 
 /* Notes for the current shade. The object is a list, tuple, set or frozenset of `count`: where its elements are to be noted. */
 uint32_t cm_trace_elements(cm_walk *walk, PyObject *object, Py_ssize_t count);

@@ -447,6 +447,8 @@ static int walk_code(cm_walk *walk, PyObject *object, cm_type *info)
 static PyObject *call_reducer(cm_walk *walk, PyObject *object, const cm_type *info)
 {
     lend_attributes(walk, object);
+    if (cm_idle_exporter(walk, object) < 0)
+        return NULL;
     if (info->reducer)
         return PyObject_CallOneArg(info->reducer, object);
     PyObject *method = PyObject_GetAttr(object, walk->str_reduce_ex);

@@ -241,10 +241,11 @@ static bool same_externals(cm_walk *walk, const cm_shade *shade)
         cm_memo_entry entry;
         if (!cm_memo_at(shadow, cm_note_object(shadow, note[1]), &entry))
             return false;
-        const cm_shade *target = cm_shade_at(shadow, entry.shade);
-        if (target->dead || target->seen != shadow->generation || target->page != cm_note_u64(words) ||
-            entry.index != words[2])
+        cm_shade *target = cm_shade_at(shadow, entry.shade);
+        if (target->dead || target->seen != shadow->generation || target->idle == shadow->generation ||
+            target->page != cm_note_u64(words) || entry.index != words[2])
             return false;
+        cm_idle_link(walk, target);
         left--;
     }
     return true;
@@ -297,8 +298,7 @@ static int same_all(cm_walk *walk, cm_shade *top, uint64_t page, PyObject *conta
     return same;
 }
 
-/* Makes the pods of `top` and all below it part of the save. */
-static int use_again(cm_walk *walk, cm_shade *top)
+int cm_shade_use_again(cm_walk *walk, cm_shade *top)
 {
     cm_shade *around = walk->shade, *shade = top;
     top->parent = around;
@@ -346,6 +346,8 @@ int cm_walk_known(cm_walk *walk, PyObject *object)
     if (!cm_memo_at(walk->shadow, object, &entry))
         return 0;
     cm_shade *shade = cm_shade_at(walk->shadow, entry.shade);
+    if (shade->idle == walk->shadow->generation)
+        return 0;
     if (shade->seen == walk->shadow->generation) {
         if (walk->repeating && !PyType_Check(object) && !PyFunction_Check(object))
             return 0;
@@ -360,7 +362,7 @@ int cm_walk_known(cm_walk *walk, PyObject *object)
         return same;
     }
     /* It may be a reducer's, and die before the others that are noted are held on to. */
-    if (cm_walk_hold(walk, object) < 0 || use_again(walk, shade) < 0)
+    if (cm_walk_hold(walk, object) < 0 || cm_shade_use_again(walk, shade) < 0)
         return -1;
     emit_again(walk, shade);
     return 1;
@@ -379,13 +381,15 @@ int cm_shade_reuse_root(cm_walk *walk, PyObject *name, PyObject *object, cm_shad
     cm_shade *shade = cm_shade_at(walk->shadow, (uint32_t)PyLong_AsUnsignedLong((PyObject *)number));
     if (shade->dead || shade->parent || shade->object != object || shade->context != cm_walk_context(walk))
         return 0;
+    walk->root = shade;
+    shade->group = shade->number;
     int same = same_all(walk, shade, cm_page_of_variable(text), NULL, NULL);
     if (same <= 0) {
         shade->failed = walk->shadow->generation;
         return same;
     }
     *found = shade;
-    return use_again(walk, shade) < 0 ? -1 : 1;
+    return cm_shade_use_again(walk, shade) < 0 ? -1 : 1;
 }
 
 int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind kind, Py_ssize_t *at)
@@ -411,7 +415,7 @@ int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind ki
             return -1;
         if (!same)
             continue;
-        if (use_again(walk, run) < 0)
+        if (cm_shade_use_again(walk, run) < 0)
             return -1;
         emit_again(walk, run);
         walk->shade->old = next;

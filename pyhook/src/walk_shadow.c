@@ -29,17 +29,19 @@
 
 /* ---- shades ------------------------------------------------------------------------------------------------------- */
 
-cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy)
+cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy, bool filtered)
 {
     cm_shadow *shadow = calloc(1, sizeof *shadow);
     if (shadow) {
         shadow->names = PyDict_New();
+        shadow->aliases = PyDict_New();
         shadow->limit = limit;
         shadow->policy = policy;
+        shadow->filtered = filtered;
     } else
         PyErr_NoMemory();
-    if (shadow && !shadow->names) {
-        free(shadow);
+    if (shadow && (!shadow->names || !shadow->aliases)) {
+        cm_shadow_free(shadow);
         shadow = NULL;
     }
     return shadow;
@@ -82,7 +84,7 @@ static void end(cm_shadow *shadow, cm_shade *shade)
     free(shade->trace);
     cm_kept_free(shade->kept);
     uint32_t number = shade->number;
-    *shade = (cm_shade){.number = number, .dead = true};
+    *shade = (cm_shade){.number = number, .group = number, .dead = true};
     shadow->dead_count++;
 }
 
@@ -95,14 +97,23 @@ void cm_shadow_clear(cm_shadow *shadow)
         free(shadow->slabs[i]);
     free(shadow->slabs);
     free(shadow->spare);
+    free(shadow->extents);
     cm_memo_clear(shadow);
     for (size_t i = 0; i < shadow->class_count; i++)
         free(shadow->classes[i]);
     free(shadow->classes);
     free(shadow->class_table.slots);
-    PyDict_Clear(shadow->names);
-    *shadow = (cm_shadow){
-        .policy = shadow->policy, .names = shadow->names, .generation = shadow->generation, .limit = shadow->limit};
+    if (shadow->names)
+        PyDict_Clear(shadow->names);
+    if (shadow->aliases)
+        PyDict_Clear(shadow->aliases);
+    *shadow = (cm_shadow){.policy = shadow->policy,
+                          .names = shadow->names,
+                          .aliases = shadow->aliases,
+                          .generation = shadow->generation,
+                          .limit = shadow->limit,
+                          .filtered = shadow->filtered,
+                          .touched = shadow->touched};
 }
 
 void cm_shadow_free(cm_shadow *shadow)
@@ -110,7 +121,9 @@ void cm_shadow_free(cm_shadow *shadow)
     if (!shadow)
         return;
     cm_shadow_clear(shadow);
-    Py_DECREF(shadow->names);
+    Py_XDECREF(shadow->names);
+    Py_XDECREF(shadow->aliases);
+    Py_XDECREF(shadow->touched);
     free(shadow);
 }
 
@@ -205,6 +218,8 @@ cm_shade *cm_shade_open(cm_walk *walk, PyObject *object)
     shade->object = object;
     shade->context = cm_walk_context(walk);
     shade->root = CM_INDEX_ROOT;
+    shade->group = shade->number;
+    shade->linked_in = 0;
     shade->trace_begin = (uint32_t)walk->notes.count;
     shade->run_begin = (uint32_t)walk->runs.count;
     shade->old = old && old->object == object && old->kept ? old->first : NULL;
@@ -281,7 +296,7 @@ void cm_walk_keep_shadow(cm_walk *walk)
         cm_shade *shade = cm_shade_at(shadow, i);
         if (shade->dead)
             continue;
-        if (shade->seen == shadow->generation && !shade->kept && !shade->opaque)
+        if (shade->seen == shadow->generation && !shade->kept && (!shade->opaque || shadow->filtered))
             shade->kept = cm_pod_keep(shade->pod);
         shade->pod = NULL;
         if (shade->seen != shadow->generation)
@@ -292,6 +307,7 @@ void cm_walk_keep_shadow(cm_walk *walk)
     if ((shadow->dead_count > DEAD_MOST && shadow->dead_count * 4 > shadow->shade_count) ||
         shadow->memo.bytes > 2 * shadow->memo.trimmed || (shadow->limit && memory_of(shadow) > shadow->limit))
         cm_memo_trim(shadow);
+    cm_idle_keep(shadow);
     shadow->memory = memory_of(shadow);
     walk->kept_shadow = !shadow->limit || shadow->memory <= shadow->limit; /* else it is cleared */
 }
@@ -301,7 +317,9 @@ int cm_walk_foreign(cm_walk *walk)
     for (; walk->part_held < walk->part_count; walk->part_held++) {
         const cm_shade *shade = walk->part[walk->part_held];
         const uint32_t *trace = shade->trace;
-        for (uint32_t at = 0; shade->kept && at < shade->trace_count; at += cm_note_size(trace + at))
+        if (!shade->kept || shade->idle == walk->shadow->generation)
+            continue;
+        for (uint32_t at = 0; at < shade->trace_count; at += cm_note_size(trace + at))
             if (cm_note_kind(trace + at) != CM_NOTE_VALUE &&
                 cm_walk_hold(walk, cm_note_object(walk->shadow, trace[at + 1])) < 0)
                 return -1;

@@ -56,6 +56,11 @@ struct cm_shade {
     uint32_t failed;  /* ... in which it was found to differ */
     uint32_t checked; /* ... in which its own notes were compared, with the result `same` */
     uint32_t placed;  /* ... in which it, a fragment, was found at `begin` */
+    uint32_t idle;    /* ... in which it was used again unseen */
+    uint32_t awake;   /* ... in which something of the group that it leads was touched */
+    uint32_t group;   /* of a variable's root: number of the leader of its group, or of one on the way there */
+    uint32_t linked;  /* number of the root that was linked to its group last, in the walk `linked_in` */
+    uint32_t linked_in;
     uint8_t run_kind; /* of a fragment: enum cm_frame_kind */
     bool same, opaque, dead;
     bool covers; /* of a container, while it is compared: the elements of its fragments are known to be the same */
@@ -102,6 +107,12 @@ typedef struct cm_noted_class {
 
 enum { CM_REGIONS = 256 };
 
+/* Memory that a variable sees. */
+typedef struct cm_extent {
+    uint64_t low, high;        /* behind it */
+    uint32_t root, generation; /* number of the variable's shade; last walk that it was part of */
+} cm_extent;
+
 struct cm_shadow {
     enum cm_policy policy;
     cm_memo memo;
@@ -122,6 +133,11 @@ struct cm_shadow {
     uint64_t reused, walked, memory; /* of the last walk: pods; bytes of all this */
     uint64_t noted;                  /* ... of which notes */
     uint64_t limit;                  /* of `memory`; 0: none */
+    bool filtered;                   /* what was touched is known: see walk_idle.c */
+    PyObject *touched;               /* set of names; NULL: everything may have been */
+    cm_extent *extents;              /* of a filtered one */
+    size_t extent_count, extent_capacity;
+    PyObject *aliases; /* dict: variable that is an object of another one -> address of the object */
 };
 
 static inline cm_shade *cm_shade_at(const cm_shadow *shadow, uint32_t number)

@@ -34,6 +34,7 @@ MODES = {
     "protecting": "checks = False",
     "checking": "protects = False",
     "both": "",
+    "active": "",  # both, and only what cells could reach is looked at
 }
 
 
@@ -190,7 +191,8 @@ class Kernel:
         how = MODES[self._mode]
         if how is None:
             return
-        self.run("import chipmink as _chipmink; _attachment = _chipmink.attach('bench')")
+        option = ", active_only=True" if self._mode == "active" else ""
+        self.run(f"import chipmink as _chipmink; _attachment = _chipmink.attach('bench'{option})")
         if how:
             self.run("; ".join(f"_attachment._{part}" for part in how.split("; ")))
 

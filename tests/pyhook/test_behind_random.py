@@ -162,7 +162,7 @@ def check(random_: random.Random) -> None:
     left: dict[str, Any] = {}  # by each cell
     host = Loop()
     with tempfile.TemporaryDirectory() as directory, chipmink.open(directory) as store:
-        nb = Attachment(store.session("s"), n, host, None)
+        nb = Attachment(store.session("s"), n, host, None, active_only=random_.random() < 0.5)
         for number in range(random_.randrange(2, 9)):
             harmless = random_.random() < 0.1
             code = f"{number} + 1"

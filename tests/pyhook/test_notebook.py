@@ -545,6 +545,41 @@ def test_a_cell_that_changes_nothing_has_a_checkpoint(kernel: Kernel, saved: Sav
     kernel.good("assert big[0] == -1")
 
 
+WALKED = """
+import chipmink
+print(chipmink._notebook.current().session.store._shadow("analysis").statistics()["walked"])
+"""
+
+
+def test_only_what_cells_could_reach_is_looked_at(start: Callable[..., Kernel]) -> None:
+    """With what shares memory with it, and with all that code could reach that was no cell."""
+    kernel = start()
+    kernel.good(f"{ATTACH} --active-only")
+    kernel.good("import numpy as np; p, q = np.arange(10_000), np.arange(10_000); s = p[::2]")
+
+    def walked(code: str, silent: bool = False) -> int:
+        kernel.good("x = 0")
+        kernel.settle()
+        if silent:
+            kernel.client.execute(code, silent=True)
+            code = "x = 1"
+        kernel.good(code)
+        return int(kernel.good(WALKED))
+
+    assert walked("x = 1") == 1
+    assert walked("q[0] = -1") == 1
+    assert walked("p[4] = -2") == 2
+    assert walked("s[3] = -3") == 2
+    assert walked("exec('q[1] = -4')") > 4
+    assert walked("q[2] = -5", silent=True) > 4
+    look = "print(p[4], p[6], s[3], q[:3])"
+    there = kernel.good(look)
+    assert there == "-2 -3 -3 [-1 -4 -5]\n"
+    kernel.good("del p, q, s")
+    kernel.good("%chipmink undo")
+    assert kernel.good(look) == there
+
+
 def test_the_last_save_is_whole_when_the_kernel_ends(
     start: Callable[..., Kernel], path: Path
 ) -> None:
