@@ -325,6 +325,7 @@ START_TEST(recorded_sizes_are_kept)
     ck_assert_uint_gt(plan.size, v->size);
     ((cm_variable *)v)->size = plan.size;
     cm_plan_clear(&plan);
+    cm_ahead_clear(&pods.ahead);
     check_sizes(c);
     cm_link *link;
     ck_ok(cm_link_open(c, NAMES("one"), 0, &link));
