@@ -227,3 +227,35 @@ def test_a_net_goes_on(store: chipmink.Store) -> None:
         each.partial_fit(points, points[:, :1])
     assert (loaded.predict(points) == net.predict(points)).all()
     assert len(loaded.history) == 4
+
+
+def test_a_graph_ends_where_it_ends(store: chipmink.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arrays are saved without the rest of their memory; who sees more of it has it all."""
+    numpy = pytest.importorskip("numpy")
+    sparse = pytest.importorskip("scipy.sparse")
+    module: Any = types.ModuleType("umap.umap_")
+    monkeypatch.setitem(sys.modules, "umap", types.ModuleType("umap"))
+    monkeypatch.setitem(sys.modules, "umap.umap_", module)
+
+    class UMAP:
+        graph_: Any = None
+
+    UMAP.__module__, UMAP.__qualname__, module.UMAP = module.__name__, "UMAP", UMAP
+    memory = numpy.arange(1000.0)
+    model = UMAP()
+    model.graph_ = sparse.csr_matrix(sparse.eye(600))
+    model.graph_.data = memory[:600]
+    namespace = {"a": model, "part": memory[5:50], "more": memory[500:700], "whole": memory}
+    session = store.session("s")
+    for names in (["a"], list(namespace), ["whole", "a", "part"]):
+        saved = session.save({name: namespace[name] for name in names})
+        assert saved.unsaved == {}
+        loaded = session.load()
+        for name in {"part", "more", "whole"} & set(names):
+            assert (loaded[name] == namespace[name]).all()
+        if "part" in names:
+            loaded["part"][0] = -1
+            assert loaded["a"].graph_.data[5] == -1
+        data = loaded["a"].graph_.data
+        assert (data == memory[:600]).all() or "part" in names
+        assert data.base.nbytes == (8000 if names[0] == "whole" else 4800)

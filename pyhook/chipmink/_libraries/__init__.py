@@ -62,6 +62,7 @@ BUILT_IN: dict[str, str] = {
         "statsmodels.tsa.statespace.sarimax.SARIMAXResults": "derived:SORTED",
         "torch.storage.TypedStorage": "torch:TYPED",
         "torch.storage.UntypedStorage": "torch:UNTYPED",
+        "umap.umap_.UMAP": "derived:GRAPH",
         "xarray.core.dataset.Dataset": "derived:LABELLED",
         "xarray.core.datatree.DataTree": "derived:LABELLED",
         "xarray.namedarray.core.NamedArray": "derived:LABELLED",

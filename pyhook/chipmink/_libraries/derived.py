@@ -13,6 +13,7 @@ from typing import Any
 
 import cloudpickle
 
+from . import numpy
 from .memory import Call, Steady, apart, varying, with_item, with_state
 
 _NODE_WORDS = 9  # of a node of a tree of SciPy: what follows are places among them
@@ -94,6 +95,15 @@ def _reduce_nodes(tree: Any) -> Any:
         return state
 
     return with_state(tree, cleared)
+
+
+def _reduce_graph(model: Any, save: Any) -> Any:
+    """Leave out what is behind the ends of the arrays of a graph: SciPy made them with room."""
+    graph: Any = getattr(model, "graph_", None)
+    if hasattr(graph, "indptr"):
+        numpy.end_here(graph.data, save)
+        numpy.end_here(graph.indices, save)
+    return model.__reduce_ex__(5)
 
 
 def _reduce_constant(constant: Any) -> Any:
@@ -253,6 +263,7 @@ TERM = SimpleNamespace(reduce=_reduce_term)
 LABELLED = SimpleNamespace(reduce=_reduce_labelled, subclasses=True)
 TREE = SimpleNamespace(reduce=_reduce_tree, subclasses=True)
 NODES = SimpleNamespace(reduce=_reduce_nodes, subclasses=True)
+GRAPH = SimpleNamespace(reduce=_reduce_graph, subclasses=True, needs_save=True)
 CONSTANT = SimpleNamespace(reduce=_reduce_constant, subclasses=True)
 SCRATCH = SimpleNamespace(reduce=_reduce_scratch, subclasses=True)
 SORTED = SimpleNamespace(reduce=_reduce_sorted, subclasses=True)

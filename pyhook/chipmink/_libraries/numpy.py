@@ -52,6 +52,15 @@ def _stands_for(array: Any, owner: Any, save: Any) -> None:
     save.memory.setdefault("arrays", []).append(array)
 
 
+def end_here(array: Any, save: Any) -> None:
+    """Let an array stand for all of its memory: what is behind its end was never written."""
+    owner = array.base
+    if type(owner) is not type(array) or owner.base is not None or not array.flags.c_contiguous:
+        return
+    if address_of(owner) == address_of(array) and array.nbytes < owner.nbytes:
+        save.memory.setdefault(id(owner), array)
+
+
 def array_at(address: int, size: int, save: Any) -> Any:
     """Find the array that was met and has this memory, or None."""
     addresses = save.memory.setdefault("addresses", {})
@@ -82,6 +91,8 @@ def _reduce_view(array: Any, memory: _Memory, save: Any) -> tuple[Any, ...] | No
         known = owner
     if array.flags.writeable and not _is_writable(known):
         return None
+    if type(known) is type(array) and bounds(array)[1] > memory.address + known.nbytes:
+        return None  # behind where that ends; see end_here
     save.memory[id(owner)] = known
     cls = type(array)
     reduced = cls, (array.shape, array.dtype, _whole(known), start, array.strides)

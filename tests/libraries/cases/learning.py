@@ -233,8 +233,6 @@ umap(
     fitted(lambda: Lazy("umap").UMAP(n_epochs=5, random_state=1, init="random", n_jobs=1), None),
     _bump("embedding_"),
     attributes("embedding_"),
-    limitation="the arrays of its graph end in memory that was never written",
-    drifts=True,
 )
 
 # ---- boosting ------------------------------------------------------------------------------------
