@@ -323,6 +323,33 @@ void cm_pod_buffer_stored(cm_pod *pod, unsigned kind, const cm_id *root, uint64_
     pod->tree_size += cm_buffer_stream_size(size);
 }
 
+/* Of the body and the buffers, while the body is there; 0 if anything else is in it, or not all of a buffer is known. */
+static uint64_t digest_of(const cm_save *save, const cm_pod *pod)
+{
+    const cm_source *source = pod->sources;
+    const cm_fingerprints *by = save->store->fingerprints;
+    if (!source || pod->event_count != pod->source_count)
+        return 0;
+    cm_fingerprint digest = cm_fingerprint_of(by, pod->body.start, pod->body_size);
+    for (size_t i = 0; source; i++, source = source->next) {
+        const cm_event *event = &pod->events[i];
+        if (cm_id_is_none(&source->root))
+            return 0;
+        struct { /* without gaps */
+            cm_fingerprint before;
+            cm_id root;
+            uint64_t size, position, type;
+        } part = {digest, source->root, source->size, event->position, event->type};
+        digest = cm_fingerprint_of(by, &part, sizeof part);
+    }
+    return digest.low;
+}
+
+uint64_t cm_pod_digest(const cm_pod *pod)
+{
+    return pod->digest;
+}
+
 int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
 {
     if (!pod->body.error && pod->finished)
@@ -337,6 +364,7 @@ int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root)
     pod->root = root;
     pod->finished = true;
     pod->body_size = (uint32_t)cm_body_size(&pod->body);
+    pod->digest = digest_of(save, pod);
     pod->tail = pod->body_size ? pod->body.cursor[-1] : 0;
     pod->tree_size += pod->body_size;
     pod->tree_pods++;

@@ -98,6 +98,7 @@ struct cm_pod {
     bool awaited;  /* somebody waits for `done`, under the save's lock */
     cm_kept *kept; /* lends the events, which are its own; NULL: they are the pod's */
     uint32_t body_size;
+    uint64_t digest;    /* see cm_pod_digest */
     uint64_t tree_size; /* bytes of the plain stream of it and what is below it */
     uint64_t tree_pods, tree_memos;
     /* results of the worker */

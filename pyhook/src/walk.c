@@ -283,6 +283,37 @@ static PyObject *describe(cm_walk *walk, PyObject *value)
     return NULL;
 }
 
+/*
+ * What an array of NumPy looks like need not be worked out again while nothing was written to it: it is described after it was walked.
+ * Of other objects a description may depend on more than what is saved, or walking may change it.
+ */
+static bool is_described_after(PyObject *value)
+{
+    return strcmp(Py_TYPE(value)->tp_name, "numpy.ndarray") == 0;
+}
+
+/* Its memory is what the pod's only buffer was made of. */
+static bool has_one_buffer(const cm_walk *walk, const PyObject *value, const cm_shade *shade)
+{
+    size_t count;
+    const Py_buffer *const *views = cm_walk_buffers(walk, &count);
+    return count && views[count - 1]->obj == value && shade->splices == 1;
+}
+
+/* As describe(). */
+static PyObject *describe_array(cm_walk *walk, PyObject *name, PyObject *value, cm_shade *shade)
+{
+    PyObject *number = PyDict_GetItemWithError(walk->shadow->names, name);
+    const cm_shade *before = number ? cm_shade_at(walk->shadow, (uint32_t)PyLong_AsUnsignedLong(number)) : NULL;
+    if (!number && PyErr_Occurred())
+        return NULL;
+    shade->digest = has_one_buffer(walk, value, shade) ? cm_pod_digest(shade->pod) : 0;
+    if (shade->digest && before && !before->dead && before->object == value && before->digest == shade->digest &&
+        before->description)
+        return Py_NewRef(before->description);
+    return describe(walk, value);
+}
+
 /* Saves `value` into pods of the variable, or finds it among what was saved. */
 static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_pod **pod, uint32_t *index,
                      PyObject **description)
@@ -308,9 +339,10 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
     int reused = cm_shade_reuse_root(walk, name, value, &shade);
     if (reused < 0)
         return -1;
+    bool after = !reused && is_described_after(value);
     if (reused && shade->description) {
         *description = Py_NewRef(shade->description);
-    } else {
+    } else if (!after) {
         *description = describe(walk, value);
         if (!*description)
             return -1;
@@ -327,6 +359,8 @@ static int walk_root(cm_walk *walk, PyObject *name, PyObject *value, const cm_po
             if (cm_walk_step(walk) < 0)
                 return -1;
     }
+    if (after && !(*description = describe_array(walk, name, value, shade)))
+        return -1;
     *pod = shade->pod;
     *index = shade->root;
     return cm_shade_name(walk, name, shade, *description);

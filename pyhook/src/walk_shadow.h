@@ -40,6 +40,7 @@ struct cm_shade {
     /* Notes, see walk_shadow.c, and behind them, of a fragment, its elements; of a dict, keys and values by turns. Once it is closed. */
     uint32_t *trace;
     uint64_t page, hash;
+    uint64_t digest;     /* of its pod, if it is that of an array: see cm_pod_digest */
     uint64_t cursor;     /* while it is compared: where its next fragment begins */
     uint64_t begin, end; /* of a fragment: where it was found when `placed` */
     uint32_t trace_count, run_count;

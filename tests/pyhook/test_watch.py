@@ -61,8 +61,8 @@ class Saver:
         self.store = chipmink.open(path, embedded=True)
         self.session = self.store.session("s")
 
-    def save(self, **namespace: object) -> None:
-        self.session.save(namespace)
+    def save(self, **namespace: object) -> chipmink.Checkpoint:
+        return self.session.save(namespace)
 
     def check(self, **namespace: Any) -> None:
         """Save, and compare what is loaded."""
@@ -791,3 +791,33 @@ def test_random(tmp_path_factory: pytest.TempPathFactory, seed: int, switch: str
                 saver.save(**heap.arrays)
         saver.check(**heap.arrays)
         assert switch == "on" or saver.watching()["buffers"] == 0
+
+
+@needs_watch
+def test_what_an_array_looks_like_is_kept(saver: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not worked out again while nothing was written to the array; afterwards it is."""
+    described: list[object] = []
+    describe = chipmink._summary.describe
+
+    def counted(value: object) -> tuple[str, str]:
+        described.append(value)
+        return describe(value)
+
+    monkeypatch.setattr(chipmink._summary, "describe", counted)
+    array, other = filled(4 * MIB), filled(4 * MIB, 1)
+    for _ in range(4):
+        saver.save(x=array, y=other)
+    described.clear()
+    summary = saver.save(x=array, y=other).variables["x"].summary
+    assert described == []
+    array[0] ^= 1
+    changed = saver.save(x=array, y=other).variables["x"].summary
+    assert [id(value) for value in described] == [id(array)]
+    assert changed != summary
+    for _ in range(3):
+        assert saver.save(x=array, y=other).variables["x"].summary == changed
+    described.clear()
+    array.shape = 2, 2 * MIB  # of the same bytes
+    assert "2 x" in saver.save(x=array, y=other).variables["x"].summary
+    saver.save(x=other, y=array)  # under names where others were
+    assert [id(value) for value in described] == [id(array), id(other), id(array)]

@@ -95,6 +95,12 @@ CM_API cm_pod *cm_save_pod_new(cm_save *save, cm_pod *parent, enum cm_pod_kind k
  */
 CM_API CM_MUST_USE int cm_save_pod_finish(cm_save *save, cm_pod *pod, uint32_t root);
 
+/*
+ * Of a pod that is finished and has nothing but buffers in it, none of which was written to since it was hashed: the same as that of
+ * another one in a save of the same store, if the pods are the same. Else 0.
+ */
+CM_API uint64_t cm_pod_digest(const cm_pod *pod);
+
 static inline cm_body *cm_pod_body(cm_pod *pod)
 {
     return (cm_body *)pod; /* the first member */
