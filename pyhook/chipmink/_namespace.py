@@ -24,10 +24,8 @@ def is_dunder(name: str) -> bool:
 
 def is_ipythons(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
     """Tell whether a name of an IPython namespace is IPython's own: its history, its services."""
-    if _HISTORY.fullmatch(name):
-        return True
     if name not in _SERVICES:
-        return False
+        return name.startswith("_") and _HISTORY.fullmatch(name) is not None
     if name in ("In", "Out"):
         return value is namespace.get("_ih" if name == "In" else "_oh")
     if isinstance(value, types.FunctionType):
@@ -59,10 +57,14 @@ def select(namespace: Mapping[str, Any], names: Iterable[str] | None) -> list[tu
             raise NotFound(f"the namespace to save has no variable {listing}")
         return [(str(name), entries[name]) for name in wanted]
     ipython = callable(entries.get("get_ipython"))
+
+    def is_users(name: str) -> bool:
+        return not is_dunder(name) and not (ipython and is_ipythons(name, entries[name], entries))
+
     return [
         (str(name), value)
         for name, value in entries.items()
         if isinstance(name, str)
-        and not is_dunder(name)
-        and not (ipython and is_ipythons(name, value, entries))
+        # most names are told apart by how they begin
+        and (not (name in _SERVICES or name.startswith("_")) or is_users(name))
     ]
