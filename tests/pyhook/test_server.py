@@ -404,6 +404,25 @@ def test_what_a_client_must_be(path: Path) -> None:
     assert hello(path, size=1 << 20)[0] != 0
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x05\x11" + b"\x01h" * 17,  # more refs than may be read
+        b"\x05\x02\x03h/a",  # fewer keys than it says
+        b"\x07\x01\x01\x00",  # a commit of a content of no kind
+        b"\x07\x01\xff\xff\x03\x00",  # of more than the area can hold
+    ],
+)
+def test_requests_that_make_no_sense(path: Path, packet: bytes) -> None:
+    session = chipmink.open(path).session("a")
+    session.save({"x": 1})
+    with introduced(path) as (client, _):
+        client.send(packet)
+        assert client.recv(70_000)[0] != 0
+        assert client.recv(70_000) == b""  # it has lost its connection
+    assert session.save({"x": 2}).number == 2
+
+
 def test_many_objects_in_one_round_trip(path: Path) -> None:
     id = bytes.fromhex(chipmink.open(path).session("a").save({"x": 1}).id)
     with introduced(path) as (client, _):
