@@ -20,10 +20,10 @@ struct cm_have {
     cm_checkpoint *target;
     bool *kept;             /* of each variable of the target */
     bool *by_name;          /* ... whether variables that it refers to may differ */
-    cm_address_table trees; /* where they begin; no index, no number */
+    cm_address_table trees; /* where they begin; no index; the kind of the pod */
 };
 
-enum { DIFFERS = 1, FRAGMENT_DEPTH_MOST = 64 };
+enum { DIFFERS = 1 };
 
 /* ---- addresses ---------------------------------------------------------------------------------------------------- */
 
@@ -79,10 +79,13 @@ typedef struct comparing {
     cm_address_table roots; /* of all variables of the target; no number */
 } comparing;
 
-bool cm_have_begins(const cm_have *have, uint64_t page)
+bool cm_have_begins(const cm_have *have, uint64_t page, bool *fragment)
 {
-    uint32_t ignored;
-    return cm_address_find(&have->trees, page, 0, &ignored);
+    uint32_t kind;
+    bool begins = cm_address_find(&have->trees, page, 0, &kind);
+    if (begins && fragment)
+        *fragment = kind == CM_POD_FRAGMENT;
+    return begins;
 }
 
 int cm_have_page(const cm_have *have, uint64_t page, bool *has)
@@ -90,7 +93,7 @@ int cm_have_page(const cm_have *have, uint64_t page, bool *has)
     *has = false;
     for (unsigned steps = 0; page != CM_PAGE_NONE; steps++) {
         cm_page at;
-        *has = cm_have_begins(have, page);
+        *has = cm_have_begins(have, page, NULL);
         if (*has)
             return 0;
         int result = cm_checkpoint_page_find(have->target, page, &at);
@@ -127,30 +130,20 @@ static void end_reading(reading *r)
     cm_known_free(r->seen);
 }
 
-/*
- * A variable that is kept refers to an object at this page. Trees of pods are the same whole: of a fragment, whose elements are those of
- * the object it belongs to, that is. DIFFERS: it is not the same here.
- */
+/* A variable that is kept refers to an object at this page. DIFFERS: its pod is not the same here. */
 static int refer(comparing *c, uint64_t page)
 {
     cm_page target, here;
-    for (unsigned depth = 0;; depth++) {
-        if (cm_have_begins(c->have, page))
-            return 0;
-        int result = cm_checkpoint_page(c->have->target, page, &target);
-        if (!result)
-            result = cm_checkpoint_page_find(c->here, page, &here);
-        if (result)
-            return result == -ENOENT ? DIFFERS : result;
-        if (!cm_id_equal(&target.pod, &here.pod) || target.kind != here.kind)
-            return DIFFERS;
-        if (target.kind != CM_POD_FRAGMENT)
-            break;
-        if (target.parent == CM_PAGE_NONE || depth > FRAGMENT_DEPTH_MOST)
-            return cm_fail(EILSEQ, "damaged page map: a fragment of nothing");
-        page = target.parent;
-    }
-    int result = cm_address_add(&c->have->trees, page, 0, 0);
+    if (cm_have_begins(c->have, page, NULL))
+        return 0;
+    int result = cm_checkpoint_page(c->have->target, page, &target);
+    if (!result)
+        result = cm_checkpoint_page_find(c->here, page, &here);
+    if (result)
+        return result == -ENOENT ? DIFFERS : result;
+    if (!cm_id_equal(&target.pod, &here.pod) || target.kind != here.kind)
+        return DIFFERS;
+    result = cm_address_add(&c->have->trees, page, 0, target.kind);
     return result ? result : add_pod(&c->all, &target.pod);
 }
 
@@ -185,22 +178,18 @@ static bool is_closed(const cm_variable *variable)
     return cm_id_equal(&variable->content, &variable->root.pod); /* nothing leads out of it */
 }
 
-/* Notes where the tree of a variable begins, unless it is an object in a fragment of another. */
+/* Notes where the tree of a variable begins; it may be an object in a pod of another. */
 static int begin(comparing *c, const cm_variable *variable)
 {
     cm_page where = {.kind = CM_POD_OBJECT};
     int result = is_closed(variable) ? 0 : cm_checkpoint_page_find(c->have->target, variable->root.page, &where);
-    if ((result && result != -ENOENT) || where.kind == CM_POD_FRAGMENT)
-        return result;
-    return cm_address_add(&c->have->trees, variable->root.page, 0, 0);
+    return result && result != -ENOENT ? result : cm_address_add(&c->have->trees, variable->root.page, 0, where.kind);
 }
 
 /* Follows what a variable refers to outside of its own tree. */
 static int follow(comparing *c, const cm_variable *variable, bool by_name)
 {
-    int result = cm_have_begins(c->have, variable->root.page) ? 0 : refer(c, variable->root.page);
-    if (!result && !is_closed(variable))
-        result = add_pod(by_name ? &c->named : &c->all, &variable->root.pod);
+    int result = is_closed(variable) ? 0 : add_pod(by_name ? &c->named : &c->all, &variable->root.pod);
     while (!result && (c->all.count || c->named.count))
         result = read_pod(c, c->all.count ? &c->all : &c->named);
     return result;
@@ -320,12 +309,10 @@ int cm_planner_has(const cm_planner *p, uint64_t page, bool *has)
     return p->source->have ? cm_have_page(p->source->have, page, has) : 0;
 }
 
-int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, uint32_t *memo)
+/* Pushes what has that address, and memoizes it if `memoize`; `popped`: it is only put into the memo. */
+static int add_question(cm_plan *plan, uint64_t page, uint32_t index, bool memoize, bool popped)
 {
     enum { SHORT_BINBYTES = 'C', BINPERSID = 'Q', MEMOIZE = 0x94, POP = '0' };
-    cm_plan *plan = p->plan;
-    if (cm_address_find(&plan->asked, page, index, memo))
-        return popped ? 0 : cm_plan_add_get(plan, *memo);
     uint8_t bytes[2 + CM_HAVE_ID + 3] = {SHORT_BINBYTES, CM_HAVE_ID};
     cm_put_u32(bytes + 2, (uint32_t)page);
     cm_put_u32(bytes + 6, (uint32_t)(page >> 32));
@@ -333,17 +320,44 @@ int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, ui
     bytes[2 + CM_HAVE_ID] = BINPERSID;
     bytes[3 + CM_HAVE_ID] = MEMOIZE;
     bytes[4 + CM_HAVE_ID] = POP;
+    return cm_plan_add_literal(plan, bytes, sizeof bytes - !popped - !memoize);
+}
+
+/* One more is memoized than the pods say. */
+static int memoized(cm_planner *p, uint32_t *memo)
+{
+    cm_plan *plan = p->plan;
     if (plan->memo >= UINT32_MAX - 1)
         return cm_fail(EOVERFLOW, "the linked stream would memoize more than 2^32 objects");
     *memo = plan->memo++;
-    int result = cm_address_add(&plan->asked, page, index, *memo);
+    if (!p->frame_count)
+        return 0;
+    cm_instance *around = &plan->instances[p->frames[p->frame_count - 1].instance];
+    return cm_plan_add_shift(around, around->progress, 1);
+}
+
+int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, uint32_t *memo)
+{
+    cm_plan *plan = p->plan;
+    if (cm_address_find(&plan->asked, page, index, memo))
+        return popped ? 0 : cm_plan_add_get(plan, *memo);
+    int result = memoized(p, memo);
     if (!result)
-        result = cm_plan_add_literal(plan, bytes, sizeof bytes - !popped);
-    if (!result && p->frame_count) {
-        cm_instance *around = &plan->instances[p->frames[p->frame_count - 1].instance];
-        result = cm_plan_add_shift(around, around->progress, 1);
-    }
-    return result;
+        result = cm_address_add(&plan->asked, page, index, *memo);
+    return result ? result : add_question(plan, page, index, true, popped);
+}
+
+int cm_planner_ask_run(cm_planner *p, uint64_t page)
+{
+    uint32_t container = 0;
+    int result = memoized(p, &container);
+    if (!result)
+        result = cm_plan_add_literal(p->plan, "\x94", 1); /* MEMOIZE once more: the container on top of the stack */
+    if (!result)
+        result = add_question(p->plan, page, CM_INDEX_RUN, false, false);
+    if (!result)
+        result = cm_plan_add_get(p->plan, container);
+    return result ? result : cm_plan_add_literal(p->plan, "\x85R0", 3); /* TUPLE1, REDUCE, POP */
 }
 
 static int list_page(void *arg, const cm_map_entry *entry)

@@ -21,8 +21,8 @@ bool cm_address_find(const cm_address_table *table, uint64_t page, uint32_t inde
 /* -ENOMEM */
 CM_MUST_USE int cm_address_add(cm_address_table *table, uint64_t page, uint32_t index, uint32_t number);
 
-/* Whether the tree of pods that begins at this page is the program's, and what is around it is not known to be. */
-bool cm_have_begins(const cm_have *have, uint64_t page);
+/* Whether a tree of pods that is the program's begins at this page; `*fragment`, if not NULL: with a fragment. */
+bool cm_have_begins(const cm_have *have, uint64_t page, bool *fragment);
 /* [blocks] The same of any page in such a tree. */
 CM_MUST_USE int cm_have_page(const cm_have *have, uint64_t page, bool *has);
 

@@ -91,9 +91,9 @@ static uint64_t page_of_child(const cm_planner *p, const cm_frame *f, const cm_e
                                             : cm_page_of_child(p->plan->instances[f->instance].page, event->index);
 }
 
-static bool begins_what_is_had(const cm_planner *p, uint64_t page)
+static bool begins_what_is_had(const cm_planner *p, uint64_t page, bool *fragment)
 {
-    return p->source->have && cm_have_begins(p->source->have, page);
+    return p->source->have && cm_have_begins(p->source->have, page, fragment);
 }
 
 /* Says which children come soon, from the one at the next event on. */
@@ -105,7 +105,7 @@ static void announce_children(const cm_planner *p, cm_frame *f)
     size_t events[SOON_MOST], count = 0;
     for (size_t i = f->event; i < f->view.event_count && i - f->event < SCAN_MOST && count < SOON_MOST; i++) {
         const cm_event *event = &f->view.events[i];
-        if (is_child(event) && !begins_what_is_had(p, page_of_child(p, f, event))) {
+        if (is_child(event) && !begins_what_is_had(p, page_of_child(p, f, event), NULL)) {
             events[count] = i;
             ids[count++] = event->id;
         }
@@ -127,9 +127,10 @@ static int on_child(cm_planner *p, cm_frame *f, const cm_event *event)
 {
     uint64_t page = page_of_child(p, f, event);
     uint32_t found = cm_plan_find(p->plan, page), memo;
-    if (found == CM_NO_INSTANCE && begins_what_is_had(p, page)) {
+    bool fragment;
+    if (found == CM_NO_INSTANCE && begins_what_is_had(p, page, &fragment)) {
         f->event++;
-        return cm_planner_ask(p, page, CM_INDEX_ROOT, false, &memo);
+        return fragment ? cm_planner_ask_run(p, page) : cm_planner_ask(p, page, CM_INDEX_ROOT, false, &memo);
     }
     if (found == CM_NO_INSTANCE)
         announce_children(p, f);

@@ -72,6 +72,8 @@ void cm_planner_drop_frames(cm_planner *p);
 CM_MUST_USE int cm_planner_has(const cm_planner *p, uint64_t page, bool *has);
 /* Asks for an object that it has, once, and pushes it; `popped`: it is only put into the memo. *memo: where it is. */
 CM_MUST_USE int cm_planner_ask(cm_planner *p, uint64_t page, uint32_t index, bool popped, uint32_t *memo);
+/* Asks for what adds the elements of a fragment that it has to the container on top of the stack, and calls it. */
+CM_MUST_USE int cm_planner_ask_run(cm_planner *p, uint64_t page);
 
 CM_MUST_USE int cm_plan_add_get(cm_plan *plan, uint32_t memo);
 int cm_plan_no_memory(void);

@@ -597,8 +597,8 @@ class Attachment:
     def checkout(self, at: Revision = None, rerun: bool = False) -> None:
         """Make the namespace what it was at a checkpoint.
 
-        What is the same in both is not touched. What shares objects with something that is replaced
-        is replaced together with it. The state left is saved first.
+        What is the same in both is not touched, and what is replaced shares objects with it as it
+        did. The state left is saved first.
 
         Parameters
         ----------

@@ -160,6 +160,17 @@ static size_t place_of(const met_object *self, uint64_t page, uint32_t index)
     return low;
 }
 
+/* What calls that method of what it is called with. */
+static PyObject *adder(PyObject *method)
+{
+    PyObject *module = PyImport_ImportModule("operator");
+    PyObject *caller = module ? PyObject_GetAttrString(module, "methodcaller") : NULL;
+    PyObject *made = caller ? PyObject_CallObject(caller, method) : NULL;
+    Py_XDECREF(caller);
+    Py_XDECREF(module);
+    return made;
+}
+
 /* `id`: a persistent id, see cm_link_open_have. */
 static PyObject *met_find(PyObject *object, PyObject *id)
 {
@@ -176,7 +187,7 @@ static PyObject *met_find(PyObject *object, PyObject *id)
     bool root = index == CM_INDEX_ROOT;
     for (size_t i = place_of(self, page, root ? 0 : index); i < self->count && self->met[i].page == page; i++)
         if (root ? self->met[i].is_root : self->met[i].index == index)
-            return Py_NewRef(self->met[i].object);
+            return index == CM_INDEX_RUN ? adder(self->met[i].object) : Py_NewRef(self->met[i].object);
         else if (!root)
             break;
     return PyErr_Format(PyExc_LookupError, "the save has met no object %u of page %016llx", (unsigned)index,

@@ -56,7 +56,8 @@ typedef struct cm_met {
     uint64_t page;
     uint32_t index;
     bool is_root; /* it is what the pod evaluates to */
-    PyObject *object;
+    PyObject
+        *object; /* with CM_INDEX_RUN: a tuple, the name of the method that adds to a container, and what it adds */
 } cm_met;
 
 /*

@@ -305,6 +305,8 @@ CM_MUST_USE int cm_walk_known(cm_walk *walk, PyObject *object);
 CM_MUST_USE int cm_shade_reuse_root(cm_walk *walk, PyObject *name, PyObject *object, cm_shade **shade);
 /* In a container built of fragments: uses the fragment that began with the element at `at`. 1 with *at moved on, 0, -1. */
 CM_MUST_USE int cm_shade_reuse_run(cm_walk *walk, PyObject *container, enum cm_frame_kind kind, Py_ssize_t *at);
+/* Whether the elements of a fragment stand in its container, a list or dict, from *at on; moves *at behind them. */
+bool cm_shade_is_run(const cm_shadow *shadow, const cm_shade *run, PyObject *container, uint64_t *at);
 /* Compares its own notes once more, all of whose objects are held on to. 1: they are the same, 0, or -1 with an exception. */
 CM_MUST_USE int cm_shade_is_same(cm_walk *walk, cm_shade *shade);
 /* The shade of a new pod becomes the current one, and ends. NULL with MemoryError. */

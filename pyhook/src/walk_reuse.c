@@ -203,6 +203,11 @@ static int same_own(cm_walk *walk, cm_shade *shade, PyObject *container, uint64_
     return shade->same;
 }
 
+bool cm_shade_is_run(const cm_shadow *shadow, const cm_shade *run, PyObject *container, uint64_t *at)
+{
+    return same_run(shadow, run, container, at);
+}
+
 int cm_shade_is_same(cm_walk *walk, cm_shade *shade)
 {
     return same_notes(walk, shade);

@@ -136,6 +136,43 @@ def test_shared_between_two(book: Notebook, what: str, order: str) -> None:
     assert (n["a"][1] if isinstance(n["a"], list) else n["a"]["n"]) == "changed"
 
 
+@pytest.mark.parametrize("what", ["list", "dict"])
+def test_an_element_of_a_long_one_stays(book: Notebook, what: str) -> None:
+    """What an element is stored with is the same; the container is not."""
+    many = "[[i] for i in range(20_000)]" if what == "list" else "{i: [i] for i in range(20_000)}"
+    book.cell(f"rows = {many}")
+    book.cell("one = rows[17]; other = {'of': rows[400]}; last = rows[19_999]")
+    book.cell("rows[10_000].append('changed')")
+    n = book.n
+    one, other, last = n["one"], n["other"], n["last"]
+    for command in "undo", "redo", "undo":
+        rows = n["rows"]
+        assert book.command(command).endswith("replaced rows")
+        assert n["rows"] is not rows
+        assert len(n["rows"]) == 20_000
+        assert n["rows"][10_000] == [10_000, "changed"][: 2 if command == "redo" else 1]
+        assert list(n["rows"].values() if what == "dict" else n["rows"])[9_000:9_003] == [
+            [9_000],
+            [9_001],
+            [9_002],
+        ]
+        assert n["one"] is one is n["rows"][17]
+        assert n["other"] is other
+        assert other["of"] is n["rows"][400]
+        assert n["last"] is last is n["rows"][19_999]
+    n["rows"][5_000].append("not saved yet")
+    assert book.command("undo").endswith("replaced rows")
+    assert n["rows"][5_000] == [5_000]
+    assert n["one"] is one is n["rows"][17]
+    assert n["last"] is last is n["rows"][19_999]
+    at = book.nb.session.checkpoint(book.nb._at)
+    book.cell("pass")
+    book.nb._finish()
+    found = book.nb.session.checkpoint(book.nb._at)
+    assert not found.diff(at)
+    assert found.stats.pods_new == 0
+
+
 def test_brought_back_onto_what_stayed(book: Notebook) -> None:
     book.cell("big = [[i] for i in range(1000)]")
     book.cell("alias = big; part = big[3]; both = [big, big[5]]; del alias")

@@ -174,6 +174,7 @@ typedef struct cm_address {
 } cm_address;
 
 #define CM_INDEX_ROOT UINT32_MAX
+#define CM_INDEX_RUN  (UINT32_MAX - 1) /* no object: see cm_link_open_have */
 
 typedef struct cm_variable {
     const char *name;
@@ -314,7 +315,8 @@ CM_API CM_MUST_USE int cm_link_open(cm_checkpoint *checkpoint, const char *const
                                     cm_link **link);
 /*
  * The same with what the program has left out: the stream asks for these objects, by persistent ids (BINPERSID), bytes objects of
- * CM_HAVE_ID bytes: u64 page, u32 memo index in its pod, or CM_INDEX_ROOT for the pod's own value.
+ * CM_HAVE_ID bytes: u64 page, u32 memo index in its pod, or CM_INDEX_ROOT for the pod's own value. CM_INDEX_RUN asks for
+ * something that, called with a container, adds the elements of the fragment at that page to it.
  */
 enum { CM_HAVE_ID = 12 };
 CM_API CM_MUST_USE int cm_link_open_have(cm_checkpoint *checkpoint, const char *const *names, size_t count,
