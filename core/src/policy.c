@@ -6,13 +6,18 @@
 #include "error.h"
 
 /*
- * A pod of its own costs some twenty microseconds, a hundred bytes and a look-up, so what is small stays with its parent. What is big
- * changes, or is shared and loaded, by itself; so does code. A container is big by its own length, or by what it holds: many short
- * containers in one another would otherwise be one pod, all of which is written again when one of them changes.
+ * A pod of its own costs some twenty microseconds, a hundred bytes and a look-up, and what is in small pods compresses worse, so what
+ * is small stays with its parent. What is big changes, or is shared and loaded, by itself; so does code. A container is big by what it
+ * holds: many short containers in one another would otherwise be one pod, all of which is walked again when one of them changes. The
+ * bytes of long texts and arrays are not in pods but in chunks, which stay as they are when the pod around them changes: for them it is
+ * only a question of what is loaded along. What is near to a variable is often a variable, too, or becomes one, and is loaded by itself;
+ * so is a text. The parts of a model or a data frame seldom are.
  */
 enum {
-    OWN_POD_BYTES = 4096, /* of bytes, str, arrays */
-    OWN_POD_DEPTH = 2,    /* instances this near to the variable: data frames in a dict, layers of a model */
+    NEAR = 2, /* containers below the variable: elements, attributes, data frames in a dict, layers of a model */
+    OWN_POD_LONG = 256,      /* elements of a list near to the variable, attributes */
+    OWN_POD_NEAR = 32 << 10, /* bytes of a list near to the variable, of an array far from it */
+    OWN_POD_PAYLOAD = 4096,  /* bytes of a text, of an array near to the variable */
     FRAGMENT_LEAST = 16 << 10,
     FRAGMENT_MEAN = 32 << 10, /* beyond the least */
     FRAGMENT_MOST = 256 << 10,
@@ -20,7 +25,7 @@ enum {
 };
 
 static const char *const names[] = {[CM_POLICY_SIZE] = "size",
-                                    [CM_POLICY_LENGTH] = "length",
+                                    [CM_POLICY_NEAR] = "near",
                                     [CM_POLICY_BUNDLE] = "bundle",
                                     [CM_POLICY_SPLIT] = "split",
                                     [CM_POLICY_RANDOM] = "random"};
@@ -33,26 +38,36 @@ int cm_policy_find(const char *name, enum cm_policy *policy)
             return 0;
         }
     }
-    return cm_fail(EINVAL, "there is no policy '%s': there are size, length, bundle, split and random", name);
+    return cm_fail(EINVAL, "there is no policy '%s': there are size, near, bundle, split and random", name);
 }
 
-static bool is_apart(const cm_features *features, uint8_t own_pod_size)
+static bool is_at_least(const cm_features *features, uint64_t size)
 {
-    bool longer = features->length >= cm_magnitude(CM_OWN_POD_LENGTH);
+    return features->size >= cm_magnitude(size);
+}
+
+/* `everywhere`: all arrays and containers are treated like arrays and lists near to the variable. */
+static bool by_size(const cm_features *features, bool everywhere)
+{
+    bool near = everywhere || features->depth <= NEAR;
+    bool longer = features->length >= cm_magnitude(OWN_POD_LONG);
     switch ((enum cm_class)features->cls) {
     case CM_CLASS_BYTES:
+        return is_at_least(features, OWN_POD_PAYLOAD);
     case CM_CLASS_ARRAY:
-        return features->size >= cm_magnitude(OWN_POD_BYTES);
-    case CM_CLASS_LIST:
-    case CM_CLASS_DICT:
+        return is_at_least(features, near ? OWN_POD_PAYLOAD : OWN_POD_NEAR);
+    case CM_CLASS_DICT: /* the attributes of an object, too */
     case CM_CLASS_SET:
-        return longer || features->size >= own_pod_size;
-    case CM_CLASS_INSTANCE:
-        return longer && features->depth <= OWN_POD_DEPTH;
+        near = everywhere;
+        __attribute__((fallthrough));
+    case CM_CLASS_LIST:
+        return near ? longer || is_at_least(features, OWN_POD_NEAR) : is_at_least(features, CM_OWN_POD_SIZE);
+    case CM_CLASS_INSTANCE: /* its size says nothing of what it holds */
+        return longer && features->depth <= NEAR;
     case CM_CLASS_CODE: /* is referred to by instances in many variables: none should need another's pod for it */
-        return true;
+        break;
     }
-    return false;
+    return true;
 }
 
 /* Half of all features, whatever they are. */
@@ -70,10 +85,10 @@ enum cm_action cm_policy_decide(enum cm_policy policy, const cm_features *featur
     bool apart = true;
     switch (policy) {
     case CM_POLICY_SIZE:
-        apart = is_apart(features, cm_magnitude(CM_OWN_POD_SIZE));
+        apart = by_size(features, false);
         break;
-    case CM_POLICY_LENGTH:
-        apart = is_apart(features, UINT8_MAX);
+    case CM_POLICY_NEAR:
+        apart = by_size(features, true);
         break;
     case CM_POLICY_BUNDLE:
         apart = false;

@@ -161,6 +161,14 @@ enum {
     OBJECT_BYTES = 64,
 };
 
+static cm_features features_of(enum cm_class cls, uint32_t depth, uint64_t length, uint64_t size)
+{
+    return (cm_features){.cls = (uint8_t)cls,
+                         .depth = depth < UINT8_MAX ? (uint8_t)depth : UINT8_MAX,
+                         .length = cm_magnitude(length),
+                         .size = cm_magnitude(size)};
+}
+
 static uint64_t sample(const cm_walk *walk, PyObject *object, int depth);
 
 /* An element: what the walk has met is referred to. It may change without its containers being walked again. */
@@ -174,6 +182,7 @@ static uint64_t sample_element(const cm_walk *walk, PyObject *object, int depth)
 static uint64_t sample(const cm_walk *walk, PyObject *object, int depth)
 {
     uint64_t sum = 0, count = 0, size;
+    enum cm_class cls = CM_CLASS_LIST;
     if (PyUnicode_CheckExact(object) || PyBytes_CheckExact(object)) {
         size = PyBytes_CheckExact(object) ? (uint64_t)PyBytes_GET_SIZE(object) : (uint64_t)PyUnicode_GET_LENGTH(object);
         return size < CM_PAYLOAD_MIN ? size + ATOM_BYTES : CM_SPLICE_SIZE;
@@ -184,6 +193,7 @@ static uint64_t sample(const cm_walk *walk, PyObject *object, int depth)
             sum += sample_element(walk, PySequence_Fast_GET_ITEM(object, (Py_ssize_t)i), depth - 1);
     } else if (PyDict_CheckExact(object)) {
         PyObject *key, *value;
+        cls = CM_CLASS_DICT;
         size = (uint64_t)PyDict_GET_SIZE(object);
         for (Py_ssize_t at = 0; depth && count < SAMPLES && PyDict_Next(object, &at, &key, &value); count++)
             sum += sample_element(walk, key, depth - 1) + sample_element(walk, value, depth - 1);
@@ -192,7 +202,8 @@ static uint64_t sample(const cm_walk *walk, PyObject *object, int depth)
         return (cm_is_value(object) ? ATOM_BYTES : OBJECT_BYTES) + size * ATOM_BYTES;
     }
     uint64_t bytes = ATOM_BYTES + (count ? sum * size / count : size * ATOM_BYTES);
-    bool apart = depth < SAMPLED_DEPTH && (size >= CM_OWN_POD_LENGTH || bytes >= CM_OWN_POD_SIZE);
+    cm_features features = features_of(cls, walk->depth + (uint32_t)(SAMPLED_DEPTH - depth), size, bytes);
+    bool apart = depth < SAMPLED_DEPTH && cm_policy_decide(CM_POLICY_SIZE, &features) != CM_BUNDLE;
     return apart ? CM_SPLICE_SIZE : bytes;
 }
 
@@ -203,10 +214,7 @@ int cm_walk_place(cm_walk *walk, PyObject *object, enum cm_class cls, uint64_t l
     if (walk->final)
         return 0;
     bool sampled = length >= SAMPLED_LENGTH && (cls == CM_CLASS_LIST || cls == CM_CLASS_DICT || cls == CM_CLASS_SET);
-    cm_features features = {.cls = (uint8_t)cls,
-                            .depth = walk->depth < UINT8_MAX ? (uint8_t)walk->depth : UINT8_MAX,
-                            .length = cm_magnitude(length),
-                            .size = cm_magnitude(sampled ? sample(walk, object, SAMPLED_DEPTH) : size)};
+    cm_features features = features_of(cls, walk->depth, length, sampled ? sample(walk, object, SAMPLED_DEPTH) : size);
     enum cm_action action = cm_policy_decide(walk->shadow->policy, &features);
     if (walk->depth == 0) { /* it has its pod already */
         walk->final = action == CM_SPLIT_FINAL;

@@ -21,7 +21,7 @@ from workloads import WORKLOADS
 
 ID = "ablation"
 TEXT = "pods by size beside other policies: bytes written and processor time, every workload"
-POLICIES = ("size", "length", "bundle", "split", "random")
+POLICIES = ("size", "near", "bundle", "split", "random")
 CLOSE = 1.02  # times the best is as good
 SYNTHETIC = ("rmtree_1e5", "rmlist")
 

@@ -28,7 +28,7 @@ END_TEST
 
 START_TEST(names)
 {
-    static const char *const known[] = {"size", "length", "bundle", "split", "random"};
+    static const char *const known[] = {"size", "near", "bundle", "split", "random"};
     for (int i = 0; i < 5; i++) {
         enum cm_policy policy;
         ck_assert_int_eq(cm_policy_find(known[i], &policy), 0);
@@ -42,21 +42,29 @@ END_TEST
 
 START_TEST(big_ones_are_apart)
 {
-    const enum cm_class containers[] = {CM_CLASS_LIST, CM_CLASS_DICT, CM_CLASS_SET};
-    for (int i = 0; i < 3; i++) {
-        ck_assert_int_eq(decide(CM_POLICY_SIZE, containers[i], 1, 255, 1000), CM_BUNDLE);
-        ck_assert_int_eq(decide(CM_POLICY_SIZE, containers[i], 1, 256, 1000), CM_SPLIT);
-        ck_assert_int_eq(decide(CM_POLICY_SIZE, containers[i], 9, 10, CM_OWN_POD_SIZE - 1), CM_BUNDLE);
-        ck_assert_int_eq(decide(CM_POLICY_SIZE, containers[i], 9, 10, CM_OWN_POD_SIZE), CM_SPLIT);
-        ck_assert_int_eq(decide(CM_POLICY_LENGTH, containers[i], 9, 10, UINT64_MAX), CM_BUNDLE);
+    const enum cm_policy policies[] = {CM_POLICY_SIZE, CM_POLICY_NEAR};
+    for (int i = 0; i < 2; i++) {
+        enum cm_policy policy = policies[i];
+        for (uint32_t depth = 1; depth < 256; depth++) {
+            bool near = depth <= 2 || policy == CM_POLICY_NEAR;
+            uint64_t array = near ? 4096 : 32 << 10;
+            ck_assert_int_eq(decide(policy, CM_CLASS_BYTES, depth, 0, 4095), CM_BUNDLE);
+            ck_assert_int_eq(decide(policy, CM_CLASS_BYTES, depth, 0, 4096), CM_SPLIT_FINAL);
+            ck_assert_int_eq(decide(policy, CM_CLASS_ARRAY, depth, 0, array - 1), CM_BUNDLE);
+            ck_assert_int_eq(decide(policy, CM_CLASS_ARRAY, depth, 0, array), CM_SPLIT);
+            ck_assert_int_eq(decide(policy, CM_CLASS_INSTANCE, depth, 256, 64), depth <= 2 ? CM_SPLIT : CM_BUNDLE);
+            ck_assert_int_eq(decide(policy, CM_CLASS_CODE, depth, 0, 0), CM_SPLIT);
+            for (int cls = CM_CLASS_LIST; cls <= CM_CLASS_SET; cls++) {
+                ck_assert_int_eq(decide(policy, cls, depth, 10, 1000), CM_BUNDLE);
+                bool apart = policy == CM_POLICY_NEAR || (near && cls == CM_CLASS_LIST);
+                ck_assert_int_eq(decide(policy, cls, depth, 256, 1000), apart ? CM_SPLIT : CM_BUNDLE);
+                ck_assert_int_eq(decide(policy, cls, depth, 10, CM_OWN_POD_SIZE), CM_SPLIT);
+                ck_assert_int_eq(decide(policy, cls, depth, 10, UINT64_MAX), CM_SPLIT);
+            }
+        }
     }
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_BYTES, 1, 0, 4095), CM_BUNDLE);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_BYTES, 1, 0, 4096), CM_SPLIT_FINAL);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_ARRAY, 1, 0, 4095), CM_BUNDLE);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_ARRAY, 1, 0, 4096), CM_SPLIT);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_INSTANCE, 2, 256, 64), CM_SPLIT);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_INSTANCE, 3, 256, 64), CM_BUNDLE);
-    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_CODE, 5, 0, 0), CM_SPLIT);
+    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_LIST, 2, 10, 32 << 10), CM_SPLIT);
+    ck_assert_int_eq(decide(CM_POLICY_SIZE, CM_CLASS_DICT, 3, 10, CM_OWN_POD_SIZE - 1), CM_BUNDLE);
 }
 END_TEST
 

@@ -7,12 +7,13 @@ import random
 from typing import Any
 
 import chipmink
+import numpy as np
 import pytest
 from chipmink import _core
 from shadow_graph import Graph
 from test_shadow import same
 
-POLICIES = ("size", "length", "bundle", "split", "random")
+POLICIES = ("size", "near", "bundle", "split", "random")
 
 
 def session_of(store: chipmink.Store, name: str, policy: str) -> chipmink.Session:
@@ -30,7 +31,7 @@ def nested(count: int = 60) -> dict[str, Any]:
 
 
 def test_unknown() -> None:
-    with pytest.raises(ValueError, match=r"no policy 'best': there are size, length"):
+    with pytest.raises(ValueError, match=r"no policy 'best': there are size, near"):
         _core.Shadow(policy="best")
 
 
@@ -78,15 +79,15 @@ def test_a_leaf_of_many_short_containers(store: chipmink.Store, policy: str) -> 
     assert session.load() == value
 
 
-def test_size_is_what_keeps_it_local(store: chipmink.Store) -> None:
+def test_pods_keep_it_local(store: chipmink.Store) -> None:
     value = nested()
     written = {}
-    for policy in ("size", "length"):
+    for policy in ("size", "bundle"):
         session = session_of(store, policy, policy)
         session.save(value)
         value["grid"][7][7][7] = random.Random(policy).random()
         written[policy] = session.save(value).stats.bytes_written
-    assert written["size"] * 20 < written["length"]
+    assert written["size"] * 20 < written["bundle"]
 
 
 @pytest.mark.parametrize("policy", ["size", "split", "random"])
@@ -107,3 +108,20 @@ def test_what_has_a_pod_of_its_own_does_not_count(store: chipmink.Store) -> None
     alone = session.save({"a": [big[0]]}).stats["pods"]
     assert session.save({"a": [1, big, 2]}).stats["pods"] == alone + len(big) - 1
     assert session.save({"a": [1, texts, 2]}).stats["pods"] == 1 + len(texts)
+
+
+def test_what_is_near_to_a_variable_is_loaded_by_itself(store: chipmink.Store) -> None:
+    """Long texts, lists and arrays that other variables have, too, do not drag those along."""
+    texts = [f"{i:06}" * 1500 for i in range(3000)]
+    lists = [[f"{i} {j}" for j in range(300)] for i in range(3000)]
+    arrays = {f"{i}": np.full(1000, i) for i in range(500)}
+    session = store.session("s")
+    one = {"a": texts[1234], "b": lists[1234], "c": arrays["123"]}
+    whole = {"texts": texts, "lists": lists, "arrays": arrays}
+    handle = session.save({**whole, **one})._core
+    for name in one:
+        link = handle.link([name], False)
+        assert link.size + sum(link.buffer_sizes) < 20_000
+    loaded = session.load()
+    assert loaded["texts"][1234] is loaded["a"]
+    assert loaded["lists"][1234] is loaded["b"]

@@ -46,8 +46,8 @@ static inline uint8_t cm_magnitude(uint64_t number)
 
 /* How it is decided. All but the first are there to be measured beside it (tools/bench --only ablation). */
 enum cm_policy {
-    CM_POLICY_SIZE,   /* by class, length and size */
-    CM_POLICY_LENGTH, /* by class and length */
+    CM_POLICY_SIZE,   /* by class, length, size, and whether it is near to the variable */
+    CM_POLICY_NEAR,   /* the same, as if all were arrays and lists near to it */
     CM_POLICY_BUNDLE, /* a variable is one pod */
     CM_POLICY_SPLIT,  /* a pod for every object */
     CM_POLICY_RANDOM, /* a pod for half of the kinds of objects */
@@ -64,8 +64,7 @@ CM_API enum cm_action cm_policy_decide(enum cm_policy policy, const cm_features 
 CM_API bool cm_policy_fragment_end(uint64_t size, uint64_t hash);
 enum {
     CM_FRAGMENT_MIN_LENGTH = 2048, /* containers of at least this many elements are built of fragments */
-    CM_OWN_POD_LENGTH = 256,       /* elements of a container that gets a pod of its own */
-    CM_OWN_POD_SIZE = 32 << 10,    /* bytes of a container that gets a pod of its own, as much as a fragment has */
+    CM_OWN_POD_SIZE = 64 << 10,    /* bytes that a container holds that gets a pod of its own, wherever it is */
 };
 
 #ifdef __cplusplus
