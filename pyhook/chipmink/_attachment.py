@@ -671,6 +671,8 @@ class Attachment:
         Gives the objects that are now where something may refer to in one of the targets.
         """
         pages = b"".join(target._core.pages() for target in targets) if self._saved else b""
+        if pages:
+            self._concern(None)  # what is not looked at cannot be told of
         if self._saved or self._items():
             self._checkpoint(message=message, if_changed=True, pages=pages)
         met, self.session._met = self.session._met, None

@@ -31,6 +31,9 @@ static int choose(cm_walk *walk, const meeting *m, const uint64_t *pages, size_t
     for (size_t i = 0; i < walk->part_count; i++) {
         cm_shade *shade = walk->part[i];
         uint64_t page = cm_pod_page(shade->pod);
+        if (shade->idle ==
+            walk->shadow->generation) /* nothing of it was looked at: what is at its addresses is not known */
+            continue;
         if (!bsearch(&page, pages, count, sizeof *pages, by_page))
             continue;
         int same = shade->kept ? cm_shade_is_same(walk, shade) : 1;

@@ -25,11 +25,11 @@ class Box:
 class Notebook:
     """A namespace that is attached, and cells that are functions of it."""
 
-    def __init__(self, path: Path, behind: bool) -> None:
+    def __init__(self, path: Path, behind: bool, active_only: bool = False) -> None:
         self.store = chipmink.open(path)
         self.n: dict[str, Any] = {"__name__": "__main__"}
         self.host = Silent(behind)
-        self.nb = Attachment(self.store.session("s"), self.n, self.host, None)
+        self.nb = Attachment(self.store.session("s"), self.n, self.host, None, active_only)
         self.count = 0
 
     def cell(self, code: str) -> None:
@@ -47,9 +47,9 @@ class Notebook:
         return said
 
 
-@pytest.fixture(params=[False, True])
+@pytest.fixture(params=["waiting", "behind", "active only"])
 def book(path: Path, request: pytest.FixtureRequest) -> Iterator[Notebook]:
-    notebook = Notebook(path, request.param)
+    notebook = Notebook(path, request.param != "waiting", request.param == "active only")
     yield notebook
     notebook.nb._detach()
     notebook.store.close()
