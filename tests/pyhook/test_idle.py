@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables that nothing could reach since the last save are not looked at; all others are.
-
-As in test_shadow, a save is held against one of the same namespace that looks at everything.
-"""
+"""Variables that nothing could reach since the last save are not looked at; all others are."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from shadow_graph import BIG, Graph, Node, Reduced, Slotted
 from test_shadow import Pair, same
@@ -101,6 +98,7 @@ for _kind in ("list", "dict", "set", "bytearray", "node", "slotted", "reduced"):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(seed=st.integers(0, 2**48))
+@example(seed=365)  # a constant of a reducer's code, which no variable shows, is in two of them
 def test_random_changes(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Told of one way to each change, a save sees all of it."""
     pair = filtered(tmp_path_factory.mktemp("idle") / "store")
@@ -110,9 +108,8 @@ def test_random_changes(tmp_path_factory: pytest.TempPathFactory, seed: int) -> 
             for _ in range(graph.random.choice([0, 1, 1, 1, 2, 5])):
                 graph.change()
             pair.remembers._touch(graph.told())
-            pair.save(graph.namespace)
-        loaded = pair.remembers.load()
-        assert same(dict(sorted(graph.namespace.items())), dict(sorted(loaded.items())), {})
+            loaded = pair.remembers.save(graph.namespace).load()
+            assert same(dict(sorted(graph.namespace.items())), dict(sorted(loaded.items())), {})
     finally:
         pair.store.close()
 
