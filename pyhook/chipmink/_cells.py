@@ -30,11 +30,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _around, _purity, _reach
+from ._allowed import words
 from ._kinds import Refused
 from ._namespace import is_dunder
 
 _NONE: frozenset[str] = frozenset()
 _FEW = 4000  # elements that are looked at where time is short
+# What Python and IPython put into a namespace themselves.
+_PYTHONS = words(
+    "__name__ __doc__ __package__ __loader__ __spec__ __builtin__ __builtins__ __file__ __cached__ "
+    "__annotations__ __conditional_annotations__ __warningregistry__"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,11 @@ def touches(source: str, namespace: Mapping[str, Any]) -> frozenset[str] | None:
 def concerns(source: str, namespace: Mapping[str, Any]) -> frozenset[str] | None:
     """Give the variables that a cell may reach, and the names that it may bind or delete.
 
-    None: that may be any.
+    None: that may be any. Names like ``__mine__`` are no variables, and would lead to theirs.
     """
+    for name, value in list(namespace.items()):
+        if is_dunder(name) and name not in _PYTHONS and type(value) is not str:
+            return None
     found = _reached(source, namespace)
     return found and found[0] | found[1]
 

@@ -266,7 +266,7 @@ static int lose_variable(cm_walk *walk, PyObject *name, size_t part_count)
         return -1;
     int result = add_unsaved(walk, name, reason);
     Py_DECREF(reason);
-    return result;
+    return result < 0 ? -1 : cm_idle_lose(walk, name);
 }
 
 /* A new reference to (type, summary); NULL with an exception, after which the save must end. */

@@ -221,25 +221,34 @@ static int leave_out_awake(const cm_shadow *shadow, PyObject *quiet, PyObject *i
     return 0;
 }
 
+/* What may have changed since the last walk, a new reference; NULL: anything, or an exception is set. Begins anew. */
+static PyObject *take_touched(cm_shadow *shadow)
+{
+    PyObject *touched = shadow->touched;
+    shadow->touched = PySet_New(NULL); /* from here on; if this walk comes to nothing, nothing is known */
+    PyObject *apart = touched && shadow->touched ? PyObject_CallMethod(touched, "isdisjoint", "O", shadow->lost) : NULL;
+    if (apart != Py_True)
+        Py_CLEAR(touched);
+    Py_XDECREF(apart);
+    PySet_Clear(shadow->lost);
+    return touched;
+}
+
 int cm_idle_begin(cm_walk *walk, PyObject *items)
 {
     cm_shadow *shadow = walk->shadow;
     if (!shadow->filtered)
         return 0;
-    PyObject *touched = shadow->touched, *present = PySet_New(NULL);
-    shadow->touched = PySet_New(NULL); /* from here on; if this walk comes to nothing, nothing is known */
-    int result = present && shadow->touched ? 0 : -1;
     link_memory(shadow);
-    PyObject *quiet = result || !touched ? NULL : wake(walk, touched, items, present);
+    PyObject *touched = take_touched(shadow), *present = touched ? PySet_New(NULL) : NULL;
+    PyObject *quiet = present ? wake(walk, touched, items, present) : NULL;
     if (quiet && !wake_gone(shadow, shadow->aliases, present) && !wake_gone(shadow, shadow->names, present) &&
         !leave_out_awake(shadow, quiet, items))
         walk->idle = Py_NewRef(quiet);
-    else if (touched)
-        result = -1;
     Py_XDECREF(quiet);
     Py_XDECREF(touched);
     Py_XDECREF(present);
-    return result;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* ---- using their pods --------------------------------------------------------------------------------------------------- */
@@ -287,4 +296,9 @@ int cm_idle_own(const cm_walk *walk, PyObject *name)
 {
     int known = walk->shadow->filtered ? PyDict_Contains(walk->shadow->aliases, name) : 0;
     return known > 0 ? PyDict_DelItem(walk->shadow->aliases, name) : known;
+}
+
+int cm_idle_lose(const cm_walk *walk, PyObject *name)
+{
+    return walk->shadow->filtered ? PySet_Add(walk->shadow->lost, name) : 0;
 }

@@ -332,6 +332,8 @@ CM_MUST_USE int cm_idle_use(cm_walk *walk, PyObject *name, PyObject *value, cm_s
 /* The variable is an object of another one; it is not. -1 with an exception. */
 CM_MUST_USE int cm_idle_alias(const cm_walk *walk, PyObject *name, PyObject *value);
 CM_MUST_USE int cm_idle_own(const cm_walk *walk, PyObject *name);
+/* The variable could not be saved. -1 with an exception. */
+CM_MUST_USE int cm_idle_lose(const cm_walk *walk, PyObject *name);
 
 /* Notes for the current shade. The object is a list, tuple, set or frozenset of `count`: where its elements are to be noted. */
 uint32_t cm_trace_elements(cm_walk *walk, PyObject *object, Py_ssize_t count);

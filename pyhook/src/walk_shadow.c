@@ -35,12 +35,13 @@ cm_shadow *cm_shadow_new(uint64_t limit, enum cm_policy policy, bool filtered)
     if (shadow) {
         shadow->names = PyDict_New();
         shadow->aliases = PyDict_New();
+        shadow->lost = PySet_New(NULL);
         shadow->limit = limit;
         shadow->policy = policy;
         shadow->filtered = filtered;
     } else
         PyErr_NoMemory();
-    if (shadow && (!shadow->names || !shadow->aliases)) {
+    if (shadow && (!shadow->names || !shadow->aliases || !shadow->lost)) {
         cm_shadow_free(shadow);
         shadow = NULL;
     }
@@ -107,9 +108,12 @@ void cm_shadow_clear(cm_shadow *shadow)
         PyDict_Clear(shadow->names);
     if (shadow->aliases)
         PyDict_Clear(shadow->aliases);
+    if (shadow->lost)
+        PySet_Clear(shadow->lost);
     *shadow = (cm_shadow){.policy = shadow->policy,
                           .names = shadow->names,
                           .aliases = shadow->aliases,
+                          .lost = shadow->lost,
                           .generation = shadow->generation,
                           .limit = shadow->limit,
                           .filtered = shadow->filtered,
@@ -123,6 +127,7 @@ void cm_shadow_free(cm_shadow *shadow)
     cm_shadow_clear(shadow);
     Py_XDECREF(shadow->names);
     Py_XDECREF(shadow->aliases);
+    Py_XDECREF(shadow->lost);
     Py_XDECREF(shadow->touched);
     free(shadow);
 }

@@ -138,6 +138,7 @@ struct cm_shadow {
     PyObject *touched;               /* set of names; NULL: everything may have been */
     cm_extent *extents;              /* of a filtered one */
     size_t extent_count, extent_capacity;
+    PyObject *lost;    /* set of names of variables that could not be saved: what they share is not known */
     PyObject *aliases; /* dict: variable that is an object of another one -> address of the object */
 };
 

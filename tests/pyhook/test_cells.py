@@ -885,3 +885,15 @@ def test_kernel(tmp_path: Path) -> None:
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
+
+
+def test_what_a_cell_concerns() -> None:
+    """What it reaches and what it binds; anything, where names that are no variables hold objects."""
+    n: dict[str, Any] = {"__name__": "a_session", "__doc__": None, "data": [1], "other": [2]}
+    with usual_output():
+        assert _cells.concerns("x = data", n) == {"x", "data"}
+        assert _cells.concerns("del other", n) == {"other"}
+        assert _cells.concerns("exec('data.append(1)')", n) is None
+        n["__mine__"] = n["data"]
+        assert _cells.concerns("__mine__.append(3)", n) is None
+        assert _cells.concerns("x = other", n) is None

@@ -249,6 +249,27 @@ def test_failures(pair: Pair) -> None:
     assert [*pair.remembers.head.unsaved] == ["g"]  # type: ignore[union-attr]
 
 
+class Unsaved:
+    """Cannot be saved."""
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("it cannot be saved")
+
+
+def test_what_shares_with_something_unsaved(pair: Pair) -> None:
+    """That is not known, so everything is looked at when such a variable was touched."""
+    shared = [1]
+    namespace = {"a": shared, "b": Counted(), "c": Unsaved(shared)}
+    reduced(pair, namespace, None)
+    assert reduced(pair, namespace, {"new"}) == 0
+    shared.append(2)
+    assert reduced(pair, namespace, {"c"}) == 1
+    assert pair.remembers.load()["a"] == [1, 2]
+
+
 def test_after_a_collection(pair: Pair) -> None:
     """What was removed from the store is written again."""
     namespace = {"a": Counted([1]), "b": Counted([2])}
