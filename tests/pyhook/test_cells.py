@@ -888,7 +888,7 @@ def test_kernel(tmp_path: Path) -> None:
 
 
 def test_what_a_cell_concerns() -> None:
-    """What it reaches and what it binds; anything, where names that are no variables hold objects."""
+    """What it reaches and what it binds; anything, where other names hold objects."""
     n: dict[str, Any] = {"__name__": "a_session", "__doc__": None, "data": [1], "other": [2]}
     with usual_output():
         assert _cells.concerns("x = data", n) == {"x", "data"}
