@@ -167,16 +167,22 @@ static bool is_bound_as_before(const cm_shadow *shadow, const cm_shade *root, Py
     return address ? PyLong_AsVoidPtr(address) == value : root->object == value;
 }
 
+/* The name in an item (name, value), borrowed; NULL: it is none, which will be told when its turn comes. */
+static PyObject *name_in(PyObject *item)
+{
+    PyObject *name = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 2 ? PyTuple_GET_ITEM(item, 0) : NULL;
+    return name && PyUnicode_CheckExact(name) ? name : NULL;
+}
+
 /* What was touched, bound anew or removed wakes its group. The names that are neither: a new set, NULL with an exception. */
 static PyObject *wake(cm_walk *walk, PyObject *touched, PyObject *items, PyObject *present)
 {
     const cm_shadow *shadow = walk->shadow;
     PyObject *quiet = PySet_New(NULL);
     for (Py_ssize_t i = 0; quiet && i < PyList_GET_SIZE(items); i++) {
-        PyObject *item = PyList_GET_ITEM(items, i);
-        if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2 || !PyUnicode_CheckExact(PyTuple_GET_ITEM(item, 0)))
-            continue; /* it will be told */
-        PyObject *name = PyTuple_GET_ITEM(item, 0);
+        PyObject *item = PyList_GET_ITEM(items, i), *name = name_in(item);
+        if (!name)
+            continue;
         cm_shade *root = known_root(shadow, name);
         int moved = PySet_Add(present, name) < 0 ? -1 : root ? PySet_Contains(touched, name) : 1;
         if (!moved && !(is_bound_as_before(shadow, root, name, PyTuple_GET_ITEM(item, 1)) &&
@@ -211,9 +217,8 @@ static int wake_gone(const cm_shadow *shadow, PyObject *known, PyObject *present
 static int leave_out_awake(const cm_shadow *shadow, PyObject *quiet, PyObject *items)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
-        PyObject *item = PyList_GET_ITEM(items, i);
-        PyObject *name = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 2 ? PyTuple_GET_ITEM(item, 0) : NULL;
-        cm_shade *root = name && PyUnicode_CheckExact(name) ? known_root(shadow, name) : NULL;
+        PyObject *name = name_in(PyList_GET_ITEM(items, i));
+        cm_shade *root = name ? known_root(shadow, name) : NULL;
         bool awake = root && leader_of(shadow, root)->awake == shadow->generation;
         if (PyErr_Occurred() || (awake && PySet_Discard(quiet, name) < 0))
             return -1;
