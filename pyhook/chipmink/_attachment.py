@@ -799,9 +799,10 @@ class Attachment:
                 continue
             try:
                 self._host.run(_without_commands(made.code))
-                self._concern(None)
             except Exception as error:
                 self._host.warn(f"{_address(made)} failed: {describe(error)}")
+            finally:
+                self._concern(None)  # whatever it came to
 
     # ---- names, and files
 
